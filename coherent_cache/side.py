@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import weakref
 from typing import Any
 
 from sqlalchemy import Engine
@@ -35,6 +36,7 @@ class SideConnection:
         self._ledger = ledger
         self._connection: Any = None
         self._file: tuple[int, int] | None = None
+        self._finalizer: Any = None
         self._raw_execute = cursor_execute(engine.dialect, lambda: self._connection)
         #: Counts the sessions.  What was read in an earlier one is not joined to a later one.
         self.session = 0
@@ -68,6 +70,10 @@ class SideConnection:
         fairy = pool.connect()
         fairy.detach()
         self._connection = fairy
+        if not self._engine.dialect.is_async:
+            # A manager that goes takes its connections with it, at the latest at exit.  (An
+            # asynchronous one cannot be closed without its event loop: `CacheManager.aclose`.)
+            self._finalizer = weakref.finalize(self, fairy.close)
         self.session += 1
         self._file = self._file_identity()
         try:
@@ -82,6 +88,7 @@ class SideConnection:
         connection, self._connection = self._connection, None
         if connection is None:
             return
+        self._detach_finalizer()
         try:
             connection.close()
         except DBAPIError:
@@ -92,8 +99,14 @@ class SideConnection:
     def abandon(self) -> None:
         """Forget the connection without closing it: after a fork it is the parent's."""
         if self._connection is not None:
+            self._detach_finalizer()
             _inherited.append(self._connection)
             self._connection = None
+
+    def _detach_finalizer(self) -> None:
+        if self._finalizer is not None:
+            self._finalizer.detach()
+            self._finalizer = None
 
     def _file_identity(self) -> tuple[int, int] | None:
         """Device and number of SQLite's file, None on other databases."""
