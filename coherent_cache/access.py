@@ -217,9 +217,7 @@ class LedgerAccess:
             )
 
     def _raise(self, error: DBAPIError, keys: list[str] | None = None) -> None:
-        explained = explain(
-            self._engine.dialect, error, self._ledger.tables.log.name, keys or ()
-        )
+        explained = explain(self._engine.dialect, error, self._ledger.tables.log.name, keys or ())
         if explained is not None:
             raise explained from error
         raise error

@@ -1,4 +1,4 @@
-"""`CacheManager.begin` and `CacheManager.connect`: the transaction of this context, or a new one."""
+"""`CacheManager.begin` and `CacheManager.connect`: this context's transaction, or a new one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from .errors import SynchronousUseError
 from .greenlets import current_owner, spawn

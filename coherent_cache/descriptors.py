@@ -17,7 +17,7 @@ from .keys import make_key
 from .resolve import manager_of
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from typing import Self
 
 _T = TypeVar("_T")
 
@@ -96,6 +96,7 @@ class CachedSingletonProperty(CachedPropertyBase[_T]):
     """
 
     def __call__(self, retriever: Callable[[Any], _R]) -> CachedProperty[_R]:
+        """Make a keyed attribute of *retriever*."""
         return CachedProperty(retriever, key=self.retriever)
 
 

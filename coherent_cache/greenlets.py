@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from sqlalchemy.util import await_only, greenlet_spawn
 
 try:  # SQLAlchemy installs greenlet only with its extra "asyncio"
-    import greenlet as _greenlet
+    import greenlet as _greenlet  # type: ignore[import-untyped, unused-ignore]
 except ImportError:  # pragma: no cover
     _greenlet = None
 
@@ -81,9 +81,9 @@ class Mutex:
 
     def __init__(self) -> None:
         self._thread_lock = threading.Lock()
-        self._loop_locks: weakref.WeakKeyDictionary[
-            asyncio.AbstractEventLoop, asyncio.Lock
-        ] = weakref.WeakKeyDictionary()
+        self._loop_locks: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = (
+            weakref.WeakKeyDictionary()
+        )
 
     @contextmanager
     def held(self) -> Iterator[None]:

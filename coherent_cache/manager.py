@@ -98,9 +98,7 @@ class CacheManager:
         self.tables = add_tables(MetaData(), table=table, schema=schema)
         self.ledger: Ledger = ledger_for(self.engine.dialect, self.tables)
         self.store = Store(max_entries, max_bytes, sizer)
-        self.access = LedgerAccess(
-            self.engine, self.ledger, self.store, is_async=self.is_async
-        )
+        self.access = LedgerAccess(self.engine, self.ledger, self.store, is_async=self.is_async)
         self.sessions = SessionWatch(self)
         self._loader = Loader(self)
         self._watches = [EngineWatch(self, self.engine)]
@@ -121,9 +119,7 @@ class CacheManager:
 
     # Values
 
-    def get(
-        self, key: str, retriever: Callable[..., _T], instance: Any = _NO_INSTANCE
-    ) -> _T:
+    def get(self, key: str, retriever: Callable[..., _T], instance: Any = _NO_INSTANCE) -> _T:
         """Return the value of *key*; ``retriever(instance)`` computes it if it is not known.
 
         Without *instance* the retriever is called with no argument.  Within a request the value
@@ -420,11 +416,10 @@ def _sync_connection(connection: AnyConnection) -> Connection:
 
 
 def _sync_session(session: AnySession) -> Session:
-    if isinstance(session, scoped_session):
-        session = session()
-    elif isinstance(session, async_scoped_session):
-        session = session()
-    return session.sync_session if isinstance(session, AsyncSession) else session
+    found: Any = session
+    if isinstance(found, scoped_session | async_scoped_session):
+        found = found()
+    return found.sync_session if isinstance(found, AsyncSession) else found
 
 
 _managers: weakref.WeakSet[CacheManager] = weakref.WeakSet()

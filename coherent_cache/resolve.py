@@ -36,13 +36,14 @@ def add_manager_source(source: Resolver) -> None:
 def manager_of(instance: Any, attribute: str) -> CacheManager:
     """Return the manager for *instance*, or raise `MissingManagerError`."""
     if _resolver is not None:
-        found = _resolver(instance)
-        if found is not None:
-            return found
+        ruled = _resolver(instance)
+        if ruled is not None:
+            return ruled
     env = getattr(instance, "env", None)
+    found: CacheManager | None
     found = getattr(env, "cache_manager", None) or getattr(instance, "cache_manager", None)
     if found is not None:
-        return found
+        return found  # type: ignore[no-any-return]
     for source in _sources:
         found = source(instance)
         if found is not None:

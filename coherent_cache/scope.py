@@ -24,8 +24,16 @@ class View:
     (*misses*), how many checks of the ledger were made and how long they took together.
     """
 
-    __slots__ = ("__weakref__", "check_seconds", "checked", "checks", "hits", "label",
-                 "misses", "values")
+    __slots__ = (
+        "__weakref__",
+        "check_seconds",
+        "checked",
+        "checks",
+        "hits",
+        "label",
+        "misses",
+        "values",
+    )
 
     def __init__(self) -> None:
         self.values: Entries = {}

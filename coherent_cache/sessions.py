@@ -30,9 +30,9 @@ class SessionWatch:
         self._pending: weakref.WeakKeyDictionary[SessionTransaction, set[str]] = (
             weakref.WeakKeyDictionary()
         )
-        self._connections: weakref.WeakKeyDictionary[
-            Session, weakref.WeakSet[Connection]
-        ] = weakref.WeakKeyDictionary()
+        self._connections: weakref.WeakKeyDictionary[Session, weakref.WeakSet[Connection]] = (
+            weakref.WeakKeyDictionary()
+        )
         # On the class, so that every session is seen however it was made.  The listeners hold
         # the manager weakly: they stay when it goes.
         this = weakref.ref(self)
@@ -88,9 +88,7 @@ class SessionWatch:
 
     # Events
 
-    def _after_transaction_create(
-        self, session: Session, transaction: SessionTransaction
-    ) -> None:
+    def _after_transaction_create(self, session: Session, transaction: SessionTransaction) -> None:
         if transaction.parent is None:
             current_scope().add_session(session)
 
@@ -116,16 +114,14 @@ class SessionWatch:
         transaction = session.get_transaction()
         keys = self._pending.pop(transaction, None) if transaction is not None else None
         if keys:
-            self._manager.invalidate_now(keys)
+            self._manager.invalidate_now(sorted(keys))
 
     def _after_soft_rollback(
         self, session: Session, previous_transaction: SessionTransaction
     ) -> None:
         self._pending.pop(previous_transaction, None)
 
-    def _after_transaction_end(
-        self, session: Session, transaction: SessionTransaction
-    ) -> None:
+    def _after_transaction_end(self, session: Session, transaction: SessionTransaction) -> None:
         self._pending.pop(transaction, None)
 
 

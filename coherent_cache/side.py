@@ -77,7 +77,8 @@ class SideConnection:
         self.session += 1
         self._file = self._file_identity()
         try:
-            self._engine.dialect.set_isolation_level(fairy.dbapi_connection, "AUTOCOMMIT")
+            dbapi_connection: Any = fairy.dbapi_connection
+            self._engine.dialect.set_isolation_level(dbapi_connection, "AUTOCOMMIT")
             self._ledger.prepare_session(self._raw_execute)
         except BaseException:
             self.close()

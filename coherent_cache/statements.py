@@ -38,19 +38,29 @@ _LEADING = re.compile(_COMMENT + r"\(*" + _COMMENT, re.DOTALL)
 _WORD = re.compile(r"[A-Za-z]+")
 _NAME = r"[`\"]?(?P<name>[^\s`\";]+)[`\"]?"
 _CONTROL = [
-    (re.compile(rf"ROLLBACK\s+(?:(?:WORK|TRANSACTION)\s+)?TO\s+(?:SAVEPOINT\s+)?{_NAME}", re.I),
-     Kind.ROLLBACK_TO),
+    (
+        re.compile(rf"ROLLBACK\s+(?:(?:WORK|TRANSACTION)\s+)?TO\s+(?:SAVEPOINT\s+)?{_NAME}", re.I),
+        Kind.ROLLBACK_TO,
+    ),
     (re.compile(rf"SAVEPOINT\s+{_NAME}", re.I), Kind.SAVEPOINT),
     (re.compile(rf"RELEASE\s+(?:SAVEPOINT\s+)?{_NAME}", re.I), Kind.RELEASE),
     # The second phase belongs to a transaction that this connection has left behind.
-    (re.compile(r"(?:COMMIT|ROLLBACK)\s+PREPARED\b|XA\s+(?:START|BEGIN|COMMIT|ROLLBACK|RECOVER)",
-                re.I), Kind.OTHER),
+    (
+        re.compile(
+            r"(?:COMMIT|ROLLBACK)\s+PREPARED\b|XA\s+(?:START|BEGIN|COMMIT|ROLLBACK|RECOVER)", re.I
+        ),
+        Kind.OTHER,
+    ),
     (re.compile(r"PREPARE\s+TRANSACTION\b|XA\s+END\b", re.I), Kind.PREPARE),
     (re.compile(r"(?:COMMIT|END)\b", re.I), Kind.COMMIT),
     (re.compile(r"(?:ROLLBACK|ABORT)\b", re.I), Kind.ROLLBACK),
     (re.compile(r"BEGIN\s+(?:IMMEDIATE|EXCLUSIVE)\b", re.I), Kind.WRITE),
-    (re.compile(r"(?:BEGIN|START\s+TRANSACTION|XA|SHOW|DESCRIBE|DESC|DEALLOCATE|DISCARD)\b", re.I),
-     Kind.OTHER),
+    (
+        re.compile(
+            r"(?:BEGIN|START\s+TRANSACTION|XA|SHOW|DESCRIBE|DESC|DEALLOCATE|DISCARD)\b", re.I
+        ),
+        Kind.OTHER,
+    ),
     (re.compile(r"SET\s+(?!GLOBAL|PASSWORD)", re.I), Kind.OTHER),
     (re.compile(r"PRAGMA\s+[\w.]+\s*(?:\([^)]*\))?\s*;?\s*$", re.I), Kind.OTHER),
 ]
@@ -70,6 +80,9 @@ _IMPLICIT_COMMIT = {
     "OPTIMIZE", "RENAME", "REPAIR", "RESET", "REVOKE", "START", "TRUNCATE", "UNINSTALL", "UNLOCK",
     "BEGIN",
 }  # fmt: skip
+_ENABLES_AUTOCOMMIT = re.compile(
+    r"SET\s+(?:PASSWORD|(?:@@)?(?:SESSION[.\s]\s*)?AUTOCOMMIT\s*=\s*(?:1|ON))", re.I
+)
 _TEMPORARY = re.compile(r"(?:CREATE|DROP)\s+TEMPORARY\b", re.I)
 
 
@@ -89,7 +102,7 @@ def _effect_of(statement: str, dialect: str) -> Effect:
         return Effect(Kind.WRITE if _WRITES.search(_QUOTED.sub("''", text)) else Kind.READ)
     if dialect in ("mysql", "mariadb") and (
         (first in _IMPLICIT_COMMIT and not _TEMPORARY.match(text))
-        or re.match(r"SET\s+(?:PASSWORD|(?:@@)?(?:SESSION\.)?AUTOCOMMIT\s*=\s*(?:1|ON))", text, re.I)
+        or _ENABLES_AUTOCOMMIT.match(text)
     ):
         return Effect(Kind.COMMIT)
     for pattern, kind in _CONTROL:

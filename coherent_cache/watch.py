@@ -201,9 +201,7 @@ class EngineWatch:
                 # lets the values read from it be published.
                 self._manager.check_view_early()
             transaction.label = self._manager.store.label
-        elif self._dialect.name == "sqlite" and not in_transaction(
-            self._dialect, dbapi_connection
-        ):
+        elif self._dialect.name == "sqlite" and not in_transaction(self._dialect, dbapi_connection):
             return self._manager.store.label  # no BEGIN yet: each SELECT has its own snapshot
         return transaction.label
 
@@ -256,7 +254,8 @@ class EngineWatch:
         if keys and not transaction.written:
             _log.warning(
                 "a transaction with %d pending invalidations was ended behind SQLAlchemy's back; "
-                "they are made on their own now", len(keys)
+                "they are made on their own now",
+                len(keys),
             )
             self._manager.invalidate_now(keys)
         transaction.restart(Outcome.UNKNOWN)
@@ -307,9 +306,7 @@ class EngineWatch:
 
     # Ends
 
-    def _wrap_end(
-        self, original: Callable[[Any], None], outcome: Outcome
-    ) -> Callable[[Any], None]:
+    def _wrap_end(self, original: Callable[[Any], None], outcome: Outcome) -> Callable[[Any], None]:
         """Wrap the dialect's ``do_commit`` or ``do_rollback``."""
 
         def end(pooled: Any) -> None:
@@ -371,9 +368,7 @@ class EngineWatch:
             found = probe(self._dialect, dbapi_connection, transaction)
         load.settle(transaction, found.written or self._replica, found.statement_snapshots)
 
-    def _finish(
-        self, transaction: Transaction, dbapi_connection: Any, outcome: Outcome
-    ) -> None:
+    def _finish(self, transaction: Transaction, dbapi_connection: Any, outcome: Outcome) -> None:
         if self._by_driver.get(id(dbapi_connection)) is transaction:
             del self._by_driver[id(dbapi_connection)]
         view = current_view(self._manager)

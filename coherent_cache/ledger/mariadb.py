@@ -66,9 +66,7 @@ class MariaDBLedger(Ledger):
         keys = self._moved(execute, position[1], now)
         return News((figure, now), keys or frozenset(), complete=keys is not None)
 
-    def _moved(
-        self, execute: Execute, before: _Position, now: _Position
-    ) -> frozenset[str] | None:
+    def _moved(self, execute: Execute, before: _Position, now: _Position) -> frozenset[str] | None:
         """The keys of all lanes that moved, or None if a lane does not join its last reading."""
         if before.keys() - now.keys():
             return None
@@ -87,11 +85,7 @@ class MariaDBLedger(Ledger):
                     f"SELECT lane, position, token, {self._key_column} FROM {self.log_name} "
                     f"WHERE {ranges}"
                 ),
-                [
-                    number
-                    for lane, (old, new) in chunk
-                    for number in (lane, old[0], new[0])
-                ],
+                [number for lane, (old, new) in chunk for number in (lane, old[0], new[0])],
             ).rows
             found: dict[int, dict[int, int]] = {lane: {} for lane, _ in chunk}
             for lane, at, token, key in rows:
@@ -120,9 +114,7 @@ class MariaDBLedger(Ledger):
                 position = "LAST_INSERT_ID()"
                 if len(keys) > ROWS_PER_STATEMENT:  # the first INSERT will set it anew
                     ((position,),) = execute("SELECT LAST_INSERT_ID()", ()).rows
-                self.insert_rows(
-                    execute, keys, lane=lane.lane, position=str(position), token=token
-                )
+                self.insert_rows(execute, keys, lane=lane.lane, position=str(position), token=token)
                 return
             # The lane vanished: it was inserted in a transaction that rolled back, or the
             # table was made anew.

@@ -54,9 +54,7 @@ class PostgreSQLLedger(Ledger):
         """See `Ledger.prepare_session`."""
         # A check under SERIALIZABLE would make the user's transactions fail; the plan of the
         # one statement that runs all the time need not be made anew each time.
-        execute(
-            "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED", ()
-        )
+        execute("SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED", ())
         execute("SET plan_cache_mode = force_generic_plan", ())
         execute(f"SET {_MARK} = '{secrets.token_hex(8)}'", ())
 
