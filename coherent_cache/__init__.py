@@ -20,6 +20,7 @@ from .manager import CacheManager, Statistics
 from .resolve import add_manager_source, set_manager_resolver
 from .schema import add_tables
 from .scope import View
+from .source import ConnectionSource
 
 __version__ = "0.1.0"
 
@@ -30,6 +31,7 @@ __all__ = [
     "CachedPropertyBase",
     "CachedSingletonProperty",
     "ConfigurationError",
+    "ConnectionSource",
     "InvalidationError",
     "KeyTypeError",
     "MissingManagerError",

@@ -88,6 +88,8 @@ class Loader:
 
     def _look_up(self, read: _Read) -> Entry | None:
         """A value that is there already."""
+        if self._manager.source is not None:
+            self._manager.source.notice()
         for transaction in read.scope.transactions(self._manager):
             found = transaction.find(read.slot)
             if found is not None:
@@ -202,10 +204,15 @@ class Loader:
         label = self._store.label
         self.loads += 1
         read.view.misses += 1
-        return Load(self._manager, read.slot, label, read.parent, read.chain)
+        load = Load(self._manager, read.slot, label, read.parent, read.chain)
+        if self._manager.source is not None:
+            self._manager.source.touch(load)
+        return load
 
     def _settle(self, load: Load) -> None:
         """Ask about the transactions that the retriever read in and that go on after it."""
+        if self._manager.source is not None:
+            self._manager.source.touch(load)
         for transaction in list(load.touched):
             found = transaction.watch.probe(transaction)
             load.settle(transaction, found.written, found.statement_snapshots)

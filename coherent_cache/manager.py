@@ -33,6 +33,7 @@ from .loading import Loader
 from .schema import add_tables
 from .scope import View, current_scope, current_view, open_view
 from .sessions import SessionWatch
+from .source import ConnectionSource, SourceWatch
 from .store import Store
 from .tables import create_tables, verify_tables
 from .transaction import Transaction
@@ -76,6 +77,8 @@ class CacheManager:
         change the value or read cached attributes.
     :param replicas: engines that read a copy of the database which may lag behind.  What a
         retriever reads there is for its own request and never shared.
+    :param source: for an application that keeps its transactions outside SQLAlchemy, see
+        `ConnectionSource`; the engine then only makes the ledger's own connections.
     """
 
     def __init__(
@@ -88,6 +91,7 @@ class CacheManager:
         max_bytes: int | None = None,
         sizer: Callable[[Any], int] | None = None,
         replicas: Sequence[Engine | AsyncEngine] = (),
+        source: ConnectionSource | None = None,
     ) -> None:
         if max_entries < 1:
             raise ConfigurationError(f"max_entries is at least 1, not {max_entries}")
@@ -104,6 +108,7 @@ class CacheManager:
         self._watches = [EngineWatch(self, self.engine)]
         for replica in replicas:
             self._watches.append(EngineWatch(self, _sync_engine(replica), replica=True))
+        self.source = SourceWatch(self, source, self.engine.dialect) if source else None
         _forget_after_fork(self)
 
     def __repr__(self) -> str:
@@ -180,6 +185,8 @@ class CacheManager:
         view = current_view(self)
         for transaction in targets:
             transaction.invalidate(keys)
+            if transaction.watch is self.source and self.source is not None:
+                self.source.write(transaction, [key])
             if view is not None:
                 transaction.views.add(view)
         for waiting_session in waiting:
@@ -220,6 +227,8 @@ class CacheManager:
     def _targets(self) -> tuple[list[Transaction], list[Session]]:
         """The transactions of this context that can carry an invalidation, and the sessions that
         may come to have one."""
+        if self.source is not None:
+            self.source.notice()
         scope = current_scope()
         targets = [t for t in scope.transactions(self) if t.watch.carries(t)]
         waiting: list[Session] = []
@@ -345,6 +354,13 @@ class CacheManager:
     async def aclose(self) -> None:
         """`close` on an asynchronous engine, for the running event loop's connections."""
         await spawn(self.access.close)
+
+    def transaction_ended(self, connection: Any, committed: bool | None) -> None:
+        """Tell that the transaction of a `ConnectionSource`'s DBAPI connection has ended: by
+        commit, by rollback, or (None) in a way that is not known."""
+        if self.source is None:
+            raise ConfigurationError("transaction_ended() needs CacheManager(source=...)")
+        self.source.ended(connection, committed)
 
     # What the watches call
 

@@ -9,12 +9,35 @@ from __future__ import annotations
 import enum
 import weakref
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from .entry import Entries, Entry, Slot, forget
 
 if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from .ledger import Execute
+    from .probe import Probe
     from .scope import Scope, View
+
+
+class Watch(Protocol):
+    """The one who knows a transaction's connection."""
+
+    def carries(self, transaction: Transaction) -> bool:
+        """Whether an invalidation can wait for the commit of *transaction*."""
+
+    def connection_of(self, transaction: Transaction) -> Connection | None:
+        """SQLAlchemy's Connection of *transaction*, if it has one that is open."""
+
+    def execute_in(self, transaction: Transaction) -> Execute:
+        """A way to execute in *transaction* that no event sees."""
+
+    def holds_write_lock(self, transaction: Transaction) -> bool:
+        """SQLite: nobody else can commit while *transaction* is open."""
+
+    def probe(self, transaction: Transaction) -> Probe:
+        """What is known of *transaction* at this moment."""
 
 
 class Outcome(enum.Enum):
@@ -42,7 +65,7 @@ class _Level:
 class Transaction:
     """One open transaction."""
 
-    def __init__(self, manager: Any, scope: Scope, handle: Any) -> None:
+    def __init__(self, manager: Any, scope: Scope, watch: Watch, handle: Any) -> None:
         #: The manager whose keys it carries; compared by identity only.
         self.manager = manager
         self.scope: Scope | None = scope
@@ -50,8 +73,7 @@ class Transaction:
         self.handle = handle
         #: The thread or task that began it.
         self.owner: object = None
-        #: The one who watches it.
-        self.watch: Any = None
+        self.watch = watch
         #: `Store.label` before the first statement, which may have opened the snapshot.
         self.label: int | None = None
         #: Something that is not plainly a SELECT was executed: it may have written, or taken

@@ -139,8 +139,7 @@ class EngineWatch:
 
     def _begin(self, connection: Connection) -> Transaction:
         scope = current_scope()
-        transaction = Transaction(self._manager, scope, weakref.ref(connection))
-        transaction.watch = self
+        transaction = Transaction(self._manager, scope, self, weakref.ref(connection))
         transaction.owner = current_owner()
         dbapi_connection = connection.connection.dbapi_connection
         left_over = self._by_driver.get(id(dbapi_connection))
