@@ -23,7 +23,6 @@ from sqlalchemy.pool import StaticPool
 
 from .access import LedgerAccess
 from .blocks import BeginBlock, ConnectBlock
-from .descriptors import CachedPropertyBase
 from .entry import Slot
 from .errors import CacheError, ConfigurationError
 from .explain import explain
@@ -433,12 +432,12 @@ def _call(retriever: Callable[..., _T], instance: Any) -> Callable[[], _T]:
 
 
 def _key_of(target: Any, attribute: str) -> str:
-    descriptor = getattr(type(target), attribute, None)
-    if not isinstance(descriptor, CachedPropertyBase):
+    key_of = getattr(getattr(type(target), attribute, None), "key_of", None)
+    if key_of is None:
         raise ConfigurationError(
             f"{type(target).__qualname__}.{attribute} is not a cached attribute"
         )
-    return descriptor.key_of(target)
+    return str(key_of(target))
 
 
 def _sync_engine(engine: Engine | AsyncEngine) -> Engine:
