@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session, SessionTransaction
 
 from .greenlets import current_owner
 from .scope import current_scope
+from .transaction import Transaction
 
 if TYPE_CHECKING:
     from .manager import CacheManager
@@ -33,6 +34,7 @@ class SessionWatch:
         )
         # Who let keys wait with the session last.
         self._owners: weakref.WeakKeyDictionary[Session, object] = weakref.WeakKeyDictionary()
+        self._labels: weakref.WeakKeyDictionary[Session, int] = weakref.WeakKeyDictionary()
         # Invalidated while the session had no transaction yet.
         self._early: weakref.WeakKeyDictionary[Session, set[str]] = weakref.WeakKeyDictionary()
         self._connections: weakref.WeakKeyDictionary[Session, weakref.WeakSet[Connection]] = (
@@ -109,11 +111,31 @@ class SessionWatch:
         found = self._manager.transaction_of(connection)
         if found is None:
             return
+        self._label(session, found)
         self._connections.setdefault(session, weakref.WeakSet()).add(connection)
         # A session opened elsewhere: what works with it here works in its transaction.
         current_scope().add_session(session)
         if found.watch.carries(found):
             found.invalidate(self._pending.pop(transaction, ()))
+
+    def _label(self, session: Session, transaction: Transaction) -> None:
+        """Note how old the objects of *session* may be that a retriever gets from it.
+
+        The interleaving it guards against: the session loads an object, another process changes
+        its row and commits, the ledger is looked at, and a retriever selects the row: the session
+        hands out the object it has, older than any snapshot of that moment.  So what is read
+        through a session is as old as the session's transaction, or, where objects outlive that,
+        as the first transaction since it was empty.  (Test: test_case_06_identity_map.)
+        """
+        # Looking at the ledger first lets the values be published that are read later on.
+        self._manager.check_view_early()
+        label = self._manager.store.label
+        if transaction.label is not None:
+            label = min(label, transaction.label)
+        if not session.expire_on_commit and session.identity_map:
+            label = min(label, self._labels.get(session, -1))
+        self._labels[session] = transaction.label = label
+        transaction.keeps_objects = True
 
     def _after_commit(self, session: Session) -> None:
         nested = session.get_nested_transaction()

@@ -80,6 +80,8 @@ class Transaction:
         self.watch = watch
         #: `Store.label` before the first statement, which may have opened the snapshot.
         self.label: int | None = None
+        #: It is an ORM session's, whose objects are as old as their first reading.
+        self.keeps_objects = False
         #: Something that is not plainly a SELECT was executed: it may have written, or taken
         #: locks, or read rows that are newer than the rest of its snapshot.
         self.dirty = False
@@ -214,7 +216,8 @@ class Transaction:
                 values.update({slot: entry for (_, slot), (entry, _) in level.values.items()})
             forget(values, pending)
         self._levels = [_Level(None)]
-        self.label = None
+        if not self.keeps_objects:
+            self.label = None
         self.dirty = self.written = False
         for view in self._views:
             # What it did not invalidate keeps its one value.  Those were computed from work that

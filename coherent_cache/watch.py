@@ -213,7 +213,11 @@ class EngineWatch:
                 # lets the values read from it be published.
                 self._manager.check_view_early()
             transaction.label = self._manager.store.label
-        elif self._dialect.name == "sqlite" and not in_transaction(self._dialect, dbapi_connection):
+        elif (
+            self._dialect.name == "sqlite"
+            and not transaction.keeps_objects
+            and not in_transaction(self._dialect, dbapi_connection)
+        ):
             return self._manager.store.label  # no BEGIN yet: each SELECT has its own snapshot
         return transaction.label
 
