@@ -155,7 +155,9 @@ class ViewFrame:
 
     def __init__(self, manager: Any, view: View, outer: ViewFrame | None) -> None:
         self.manager = manager
-        self.view = view
+        #: None once its block has ended: a thread or task that was started in the block has a
+        #: copy of its context, and must not go on seeing the world of an ended request.
+        self.view: View | None = view
         self.outer = outer
 
 
@@ -177,7 +179,9 @@ def current_view(manager: Any) -> View | None:
     frame = _frame.get()
     while frame is not None:
         if frame.manager is manager:
-            return frame.view
+            view = frame.view
+            if view is not None:
+                return view
         frame = frame.outer
     return None
 
@@ -187,34 +191,53 @@ def views_around(manager: Any) -> Iterator[View]:
     frame = _frame.get()
     while frame is not None:
         if frame.manager is manager:
-            yield frame.view
+            view = frame.view
+            if view is not None:
+                yield view
         frame = frame.outer
+
+
+class open_scope:  # noqa: N801  (used like a function)
+    """A context manager: the block has a scope of its own, and whatever runs in copies of its
+    context shares it (the threads of a pool, which cannot hand a variable back)."""
+
+    def __enter__(self) -> None:
+        self._outer = _scope.get()
+        self._scope = Scope(self._outer, request=True)
+        _scope.set(self._scope)
+
+    def __exit__(self, *_: object) -> None:
+        if _scope.get() is self._scope:
+            _scope.set(self._outer)
 
 
 class open_view:  # noqa: N801  (used like a function)
     """A context manager: *view* is the current one of *manager* inside the block.
 
-    A request's block has a scope of its own as well.  What it restores at the end is set, not
-    reset by a token: a response body may be closed in another context than it was opened in.
+    A request's block has a scope of its own as well.  The block may end in another context than
+    it began in (a response body that another thread closes, a generator that is collected in
+    the middle of somebody else's request): then what is current there is not touched.
     """
 
     def __init__(self, manager: Any, view: View, *, request: bool) -> None:
         self._manager = manager
         self._view = view
-        self._request = request
+        self._scope = open_scope() if request else None
 
     def __enter__(self) -> View:
-        self._outer_frame = _frame.get()
-        _frame.set(ViewFrame(self._manager, self._view, self._outer_frame))
-        if self._request:
-            self._outer_scope = _scope.get()
-            _scope.set(Scope(self._outer_scope, request=True))
+        self._outer = _frame.get()
+        self._frame = ViewFrame(self._manager, self._view, self._outer)
+        _frame.set(self._frame)
+        if self._scope is not None:
+            self._scope.__enter__()
         return self._view
 
     def __exit__(self, *_: object) -> None:
-        _frame.set(self._outer_frame)
-        if self._request:
-            _scope.set(self._outer_scope)
+        self._frame.view = None
+        if _frame.get() is self._frame:
+            _frame.set(self._outer)
+        if self._scope is not None:
+            self._scope.__exit__()
 
 
 def _leave_everything() -> None:
