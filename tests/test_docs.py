@@ -218,8 +218,8 @@ def _names() -> list[tuple[str, str]]:
         if isinstance(public, type) and issubclass(public, coherent_cache.CachedPropertyBase):
             groups[name] = _members(public)
         elif isinstance(public, type) and issubclass(public, Exception):
-            parameters = inspect.signature(public).parameters.values()
-            groups[name] = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
+            parameters = inspect.signature(public.__init__).parameters.values()
+            groups[name] = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]  # its data
     return [(owner, name) for owner, names in groups.items() for name in names]
 
 
@@ -259,6 +259,6 @@ def test_reference_has_the_options_of_a_manager() -> None:
     }
     for parameter in inspect.signature(CacheManager).parameters.values():
         if parameter.kind is parameter.KEYWORD_ONLY:
-            assert rows[f"`{parameter.name}`"] == f"`{parameter.default!r}`".replace("_", "").replace(
-                "'", '"'
-            )
+            assert rows[f"`{parameter.name}`"] == f"`{parameter.default!r}`".replace(
+                "_", ""
+            ).replace("'", '"')
