@@ -8,16 +8,24 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Collection, Iterable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from .entry import Entries, Entry, Slot, forget
+from .view import View
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from .ledger import Execute
-    from .probe import Probe
-    from .scope import Scope, View
+    from .scope import Scope
+
+
+class Probe(NamedTuple):
+    """What is known of a transaction at one moment."""
+
+    written: bool
+    #: Each statement sees a snapshot of its own, so reading now is reading what is new.
+    statement_snapshots: bool
 
 
 class Watch(Protocol):
