@@ -33,9 +33,11 @@ class ConnectionSource(Protocol):
 
         Asked at each read that the view cannot answer, and at each ``del``; it must not do I/O.
         """
+        ...
 
     def has_written(self, connection: Any) -> bool | None:
         """Whether the open transaction of *connection* has written; None if that is unknown."""
+        ...
 
 
 class SourceWatch:

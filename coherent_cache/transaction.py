@@ -33,18 +33,23 @@ class Watch(Protocol):
 
     def carries(self, transaction: Transaction) -> bool:
         """Whether an invalidation can wait for the commit of *transaction*."""
+        ...
 
     def connection_of(self, transaction: Transaction) -> Connection | None:
         """SQLAlchemy's Connection of *transaction*, if it has one that is open."""
+        ...
 
     def execute_in(self, transaction: Transaction) -> Execute:
         """A way to execute in *transaction* that no event sees."""
+        ...
 
     def holds_write_lock(self, transaction: Transaction) -> bool:
         """SQLite: nobody else can commit while *transaction* is open."""
+        ...
 
     def probe(self, transaction: Transaction) -> Probe:
         """What is known of *transaction* at this moment."""
+        ...
 
 
 class Outcome(enum.Enum):
