@@ -208,7 +208,7 @@ def _names() -> list[tuple[str, str]]:
         "CacheManager": sorted({*_members(CacheManager), *_members_of(manager)}),
         "Statistics": [field.name for field in dataclasses.fields(Statistics)],
         "LedgerStatus": [field.name for field in dataclasses.fields(LedgerStatus)],
-        "View": View.__slots__,
+        "View": [*View.__slots__, *_members(View)],
         "ConnectionSource": _members(ConnectionSource),
         "cache": [column.name for column in tables.log.columns],
         "cache_lane": [column.name for column in tables.lanes.columns],
@@ -218,6 +218,7 @@ def _names() -> list[tuple[str, str]]:
         if isinstance(public, type) and issubclass(public, coherent_cache.CachedPropertyBase):
             groups[name] = _members(public)
         elif isinstance(public, type) and issubclass(public, Exception):
+            # The data it carries are parameters of the same name.
             parameters = inspect.signature(public.__init__).parameters.values()
             groups[name] = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]  # its data
     return [(owner, name) for owner, names in groups.items() for name in names]
@@ -259,6 +260,5 @@ def test_reference_has_the_options_of_a_manager() -> None:
     }
     for parameter in inspect.signature(CacheManager).parameters.values():
         if parameter.kind is parameter.KEYWORD_ONLY:
-            assert rows[f"`{parameter.name}`"] == f"`{parameter.default!r}`".replace(
-                "_", ""
-            ).replace("'", '"')
+            default = repr(parameter.default).replace("'", '"').replace("_", "")
+            assert rows[f"`{parameter.name}`"] == f"`{default}`"
