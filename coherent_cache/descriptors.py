@@ -59,6 +59,17 @@ class CachedPropertyBase(property, Generic[_T]):
         """The key of the attribute's value on *instance*."""
         return self.prefix
 
+    def keys_of(self, instance: Any) -> frozenset[str]:
+        """The keys that a ``del`` on *instance* invalidates: its own, and those of the cached
+        attributes that it overrides, which ``super()`` may be reading."""
+        overridden = (kind.__dict__.get(self.name or "") for kind in type(instance).__mro__)
+        return frozenset(
+            (
+                self.key_of(instance),
+                *(d.key_of(instance) for d in overridden if isinstance(d, CachedPropertyBase)),
+            )
+        )
+
     @overload
     def __get__(self, instance: None, owner: type | None = None, /) -> Self: ...
     @overload
@@ -81,7 +92,7 @@ class CachedPropertyBase(property, Generic[_T]):
         )
 
     def __delete__(self, instance: Any, /) -> None:
-        manager_of(instance, self.prefix).invalidate(self.key_of(instance))
+        manager_of(instance, self.prefix).invalidate_keys(self.keys_of(instance))
 
 
 class CachedSingletonProperty(CachedPropertyBase[_T]):

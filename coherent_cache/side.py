@@ -13,7 +13,6 @@ import weakref
 from typing import Any
 
 from sqlalchemy import Engine
-from sqlalchemy.exc import DBAPIError
 
 from .drivers import cursor_execute
 from .ledger import Ledger, Result
@@ -91,9 +90,9 @@ class SideConnection:
             return
         self._detach_finalizer()
         try:
-            connection.close()
-        except DBAPIError:
-            pass
+            # Not through the pool's object: detached from an asynchronous pool it may cut the
+            # driver's connection off, or not close it at all.
+            self._engine.dialect.do_close(connection.dbapi_connection)
         except self._engine.dialect.loaded_dbapi.Error:
             pass
 
