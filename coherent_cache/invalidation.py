@@ -28,10 +28,12 @@ class Invalidator:
         self._source = source
 
     def invalidate(
-        self, key: str, session: AnySession | None, connection: AnyConnection | None
+        self,
+        keys: frozenset[str],
+        session: AnySession | None = None,
+        connection: AnyConnection | None = None,
     ) -> None:
         """See `CacheManager.invalidate`."""
-        keys = frozenset((key,))
         waiting: list[Session] = []
         if connection is not None:
             found = self._core.transaction_of(_sync_connection(connection))
@@ -46,7 +48,7 @@ class Invalidator:
         for transaction in targets:
             transaction.invalidate(keys)
             if self._source is not None and transaction.watch is self._source:
-                self._source.write(transaction, [key])
+                self._source.write(transaction, sorted(keys))
             for view in views:
                 transaction.concerns(view)
         for waiting_session in waiting:
@@ -54,7 +56,7 @@ class Invalidator:
         for view in views:
             view.forget(keys)
         if not targets and not any(s.in_transaction() for s in waiting):
-            self._core.invalidate_now([key])
+            self._core.invalidate_now(sorted(keys))
             if session is None and connection is None:
                 self._also_with_the_next(keys)
 

@@ -155,8 +155,15 @@ class CacheManager:
         rolls back with them.  If none is open it is made at once, in its own transaction.
         Raises `InvalidationError` or `TableError`, here or at the commit, if it cannot be written.
         """
-        key = check_key(target) if attribute is None else _key_of(target, attribute)
-        self._invalidator.invalidate(key, session, connection)
+        if attribute is None:
+            keys = frozenset((check_key(target),))
+        else:
+            keys = _keys_of(target, attribute)
+        self._invalidator.invalidate(keys, session, connection)
+
+    def invalidate_keys(self, keys: frozenset[str]) -> None:
+        """`invalidate` for descriptors, which may have several keys."""
+        self._invalidator.invalidate(keys)
 
     async def ainvalidate(
         self,
@@ -313,10 +320,11 @@ def _call(retriever: Callable[..., _T], instance: Any) -> Callable[[], _T]:
     return lambda: retriever(instance)
 
 
-def _key_of(target: Any, attribute: str) -> str:
-    key_of = getattr(getattr(type(target), attribute, None), "key_of", None)
-    if key_of is None:
+def _keys_of(target: Any, attribute: str) -> frozenset[str]:
+    keys_of = getattr(getattr(type(target), attribute, None), "keys_of", None)
+    if keys_of is None:
         raise ConfigurationError(
             f"{type(target).__qualname__}.{attribute} is not a cached attribute"
         )
-    return str(key_of(target))
+    keys: frozenset[str] = keys_of(target)
+    return keys
