@@ -87,12 +87,12 @@ class LedgerAccess:
         self._store = store
         self._is_async = is_async
         self._memory = _is_in_memory(engine)
-        self._memory_reader = MemoryReader(ledger, store)
         self._memory_of_thread = threading.local()
         self._memory_shared: Any = None
         self._start()
 
     def _start(self) -> None:
+        self._memory_reader = MemoryReader(self._ledger, self._store)
         self._connections = _Connections(self._engine, self._ledger, self._store)
         self._by_loop: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Connections] = (
             weakref.WeakKeyDictionary()

@@ -60,15 +60,19 @@ class CachedPropertyBase(property, Generic[_T]):
         return self.prefix
 
     def keys_of(self, instance: Any) -> frozenset[str]:
-        """The keys that a ``del`` on *instance* invalidates: its own, and those of the cached
-        attributes that it overrides, which ``super()`` may be reading."""
-        overridden = (kind.__dict__.get(self.name or "") for kind in type(instance).__mro__)
-        return frozenset(
-            (
-                self.key_of(instance),
-                *(d.key_of(instance) for d in overridden if isinstance(d, CachedPropertyBase)),
-            )
-        )
+        """The keys that invalidating the attribute of *instance* invalidates: its own, and those
+        of the attributes that it overrides, which it may be computed from (``super().pages``)."""
+        keys = {self.key_of(instance)}
+        overridden = False
+        for kind in type(instance).__mro__:
+            found = vars(kind).get(self.name or "")
+            if overridden and isinstance(found, CachedPropertyBase):
+                try:
+                    keys.add(found.key_of(instance))
+                except Exception:  # it has no value for this instance
+                    continue
+            overridden = overridden or found is self
+        return frozenset(keys)
 
     @overload
     def __get__(self, instance: None, owner: type | None = None, /) -> Self: ...

@@ -72,7 +72,9 @@ class SideConnection:
         if not self._engine.dialect.is_async:
             # A manager that goes takes its connections with it, at the latest at exit.  (An
             # asynchronous one cannot be closed without its event loop: `CacheManager.aclose`.)
-            self._finalizer = weakref.finalize(self, fairy.close)
+            # The driver's connection: the pool's knows its pool, whose listeners know us, so
+            # nothing would ever go.  (Test: test_manager_takes_its_connections_along.)
+            self._finalizer = weakref.finalize(self, fairy.dbapi_connection.close)
         self.session += 1
         self._file = self._file_identity()
         try:
