@@ -69,16 +69,16 @@ class SideConnection:
         fairy = pool.connect()
         fairy.detach()
         self._connection = fairy
+        dbapi_connection: Any = fairy.dbapi_connection
         if not self._engine.dialect.is_async:
             # A manager that goes takes its connections with it, at the latest at exit.  (An
             # asynchronous one cannot be closed without its event loop: `CacheManager.aclose`.)
             # The driver's connection: the pool's knows its pool, whose listeners know us, so
             # nothing would ever go.  (Test: test_manager_takes_its_connections_along.)
-            self._finalizer = weakref.finalize(self, fairy.dbapi_connection.close)
+            self._finalizer = weakref.finalize(self, dbapi_connection.close)
         self.session += 1
         self._file = self._file_identity()
         try:
-            dbapi_connection: Any = fairy.dbapi_connection
             self._engine.dialect.set_isolation_level(dbapi_connection, "AUTOCOMMIT")
             self._ledger.prepare_session(self._raw_execute)
         except BaseException:

@@ -222,11 +222,11 @@ def test_failed_commit_leaves_nothing_behind(worker: Worker, other: Worker) -> N
 
     manager: Any = worker.cache_manager
     with worker.engine.connect() as connection:
-        manager.write_keys = refuse
+        manager.core.write_keys = refuse
         with pytest.raises(RuntimeError, match="refused"), connection.begin():
             put(connection, "Front", "never")
             del PageText(worker, "Front").text
-        del manager.write_keys
+        del manager.core.write_keys
         with connection.begin():
             put(connection, "Back", "new")
     assert in_database(other, "Back") == "new"
@@ -242,9 +242,9 @@ def test_manager_takes_its_connections_along(worker: Worker) -> None:
     assert passing.read("Front") is None
     del PageText(passing, "Front").text
     manager = weakref.ref(passing.cache_manager)
-    side = weakref.ref(passing.cache_manager.access._connections.reader._side)
+    side = weakref.ref(passing.cache_manager.core.access._connections.reader._side)
     driver: Any = (
-        passing.cache_manager.access._connections.reader._side._connection.dbapi_connection
+        passing.cache_manager.core.access._connections.reader._side._connection.dbapi_connection
     )
     worker.database.engines.remove(passing.engine)
     passing.engine.dispose()

@@ -183,7 +183,7 @@ def test_case_11_ledger_connection_ended_by_the_server(worker: Worker, other: Wo
     worker.write("Front", "old")
     assert other.read("Front") == "old"
     for turn in range(3):
-        reader = other.cache_manager.access._connections.reader._side
+        reader = other.cache_manager.core.access._connections.reader._side
         assert reader.is_open
         number = server_id_of_side(other, reader)
         worker.write("Front", f"new {turn}")
@@ -199,7 +199,7 @@ def test_case_11_lone_del_after_its_connection_was_ended(worker: Worker, other: 
     del PageText(worker, "Front").text
     with worker.engine.begin() as connection:
         put(connection, "Front", "new")
-    number = server_id_of_side(worker, worker.cache_manager.access._connections._writer)
+    number = server_id_of_side(worker, worker.cache_manager.core.access._connections._writer)
     end_session(other, number)
     del PageText(worker, "Front").text
     assert other.read("Front") == worker.read("Front") == "new"

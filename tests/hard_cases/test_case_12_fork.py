@@ -124,13 +124,13 @@ def test_case_12_locks_held_by_another_thread(worker: Worker) -> None:
     worker.write("Front", "old")
     assert worker.read("Front") == "old"
     manager: Any = worker.cache_manager
-    connections = manager.access._connections
+    connections = manager.core.access._connections
     locks = [
-        manager.store._lock,
+        manager.core.store._lock,
         manager._loader._flights._lock,
         connections.reader._mutex._thread_lock,
         connections._mutex._thread_lock,
-        manager.access._memory_reader._mutex._thread_lock,
+        manager.core.access._memory_reader._mutex._thread_lock,
     ]
     held, forked = threading.Event(), threading.Event()
 
