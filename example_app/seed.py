@@ -1,0 +1,90 @@
+"""Creates the tables and fills them at the first start, whoever else is starting too.
+
+Two starts may race, on one machine or on two with one database. Creating tables is
+repeated when another was faster; the content is one transaction that begins with the row
+of settings: of two, the second waits at its unique key and then leaves things be. A start
+that is killed halfway leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from flask import Flask
+from pydoc_data.topics import topics
+from sqlalchemy import select
+from sqlalchemy.exc import DBAPIError
+
+from . import edits
+from .markup import link_text
+from .models import Site, db
+from .seed_pages import NAVIGATION_GROUPS, PAGES, SETTINGS, WELCOME, WELCOME_GROUPS
+from .topics import articles, names_by_topic
+from .wiki import NAVIGATION, wiki
+
+Progress = Callable[[int, int], None]
+
+
+def prepare(app: Flask, progress: Progress = lambda done, total: None) -> bool:
+    """Make the database ready; returns whether it was filled just now."""
+    with app.app_context():
+        _create_tables(app)
+        filled = _fill(progress)
+        db.session.remove()
+    return filled
+
+
+def _create_tables(app: Flask) -> None:
+    if db.engine.dialect.name == "sqlite":
+        with db.engine.connect() as connection:  # readers and the one writer do not wait for each other
+            connection.exec_driver_sql("PRAGMA journal_mode=WAL")
+    attempts = 5
+    for attempt in range(1, attempts + 1):
+        try:
+            db.create_all()
+            break
+        except DBAPIError:  # another start created one of the tables after we had looked
+            if attempt == attempts:
+                raise
+    app.extensions["coherent_cache"].manager.create_table()
+
+
+def _fill(progress: Progress) -> bool:
+    if db.session.scalar(select(Site.id)) is not None:
+        db.session.rollback()
+        return False
+    try:
+        with edits.unit_of_work():
+            db.session.add(Site(id=1, **SETTINGS))
+            db.session.flush()
+            del wiki.settings
+            pages = _pages()
+            for done, (name, text) in enumerate(pages, 1):
+                edits.create(name, text, "first filling")
+                progress(done, len(pages))
+    except edits.NameTaken:
+        return False
+    return True
+
+
+def _pages() -> list[tuple[str, str]]:
+    names = names_by_topic(topics)
+    groups = "\n\n".join(_group(title, keys, names) for title, keys in WELCOME_GROUPS.items())
+    navigation = "\n\n".join(_group(title, keys, names) for title, keys in NAVIGATION_GROUPS.items())
+    return [
+        *articles(topics),
+        *PAGES.items(),
+        (SETTINGS["front_page"], WELCOME.format(groups=groups)),
+        (NAVIGATION, navigation + "\n"),
+    ]
+
+
+def _group(title: str, keys: str, names: Mapping[str, str]) -> str:
+    """Write a heading and a list; a key is a topic, or the name of a page as it is."""
+    lines = [_entry(key, names) for key in keys.split("; ") if key in names or key in PAGES]
+    return f"## {title}\n\n" + "\n".join(lines)
+
+
+def _entry(key: str, names: Mapping[str, str]) -> str:
+    name = names.get(key, key)
+    return f"* {link_text(name, name.split(' — ')[0])}"

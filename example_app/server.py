@@ -1,0 +1,47 @@
+"""gunicorn, set up from here rather than from a configuration file."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from flask import Flask
+from gunicorn.app.base import BaseApplication
+from gunicorn.arbiter import Arbiter
+from gunicorn.workers.base import Worker
+
+
+class Server(BaseApplication):
+    """Serves an application that is built already: the workers are forked from this process."""
+
+    def __init__(self, app: Flask, **options: Any) -> None:
+        self._app = app
+        self._options = {
+            "preload_app": True,
+            "pre_fork": _number_worker,
+            "post_fork": _tell_number,
+            "proc_name": "example_app",
+            "control_socket_disable": True,
+            **options,
+        }
+        super().__init__()
+
+    def load_config(self) -> None:
+        """Hand the options to gunicorn; those its release does not know are left out."""
+        for name, value in self._options.items():
+            if name in self.cfg.settings:
+                self.cfg.set(name, value)
+
+    def load(self) -> Flask:
+        """Return the application, once, before the workers are forked."""
+        return self._app
+
+
+def _number_worker(arbiter: Arbiter, worker: Worker) -> None:
+    """Give a new worker the smallest number that is free: a restarted one gets its old number."""
+    taken = {getattr(other, "number", 0) for other in arbiter.WORKERS.values()}
+    worker.number = next(number for number in range(1, len(taken) + 2) if number not in taken)
+
+
+def _tell_number(arbiter: Arbiter, worker: Worker) -> None:
+    os.environ["WIKI_WORKER"] = str(worker.number)
