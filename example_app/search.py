@@ -41,12 +41,20 @@ def _rank(name: str, text: str, query: str, pattern: re.Pattern[str]) -> tuple[b
 
 
 def _excerpt(text: str, pattern: re.Pattern[str]) -> Markup:
-    match = pattern.search(text)
-    start = max(0, match.start() - _AROUND) if match else 0
-    piece = " ".join(text[start : start + 2 * _AROUND].split())
+    words = _plain(text)
+    match = pattern.search(words)
+    start = words.rfind(" ", 0, max(0, match.start() - _AROUND)) + 1 if match else 0
+    end = words.rfind(" ", start, start + 2 * _AROUND) if len(words) > start + 2 * _AROUND else len(words)
+    piece = words[start:end]
     marked, position = [], 0
     for hit in pattern.finditer(piece):
         marked += [escape(piece[position : hit.start()]), Markup("<mark>{}</mark>").format(hit[0])]
         position = hit.end()
     marked.append(escape(piece[position:]))
-    return Markup("…" if start else "") + Markup("").join(marked) + Markup("…")
+    return Markup("… " if start else "") + Markup("").join(marked) + Markup(" …" if end < len(words) else "")
+
+
+def _plain(text: str) -> str:
+    """Return about what a reader of the page sees, on one line."""
+    unmarked = re.sub(r"\[\[(?:[^|\]]*\|)?([^\]]*)\]\]|^\s*[#>]+ |[`*|\\]|-{3,}", r"\1", text, flags=re.MULTILINE)
+    return " ".join(unmarked.split())

@@ -60,7 +60,7 @@ def _fill(progress: Progress) -> bool:
             del wiki.settings
             pages = _pages()
             for done, (name, text) in enumerate(pages, 1):
-                edits.create(name, text, "first filling")
+                edits.create(name, text)
                 progress(done, len(pages))
     except edits.NameTaken:
         return False

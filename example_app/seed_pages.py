@@ -16,8 +16,8 @@ class FirstSettings(TypedDict):
 
 
 SETTINGS: FirstSettings = {
-    "title": "Pyramid of Topics",
-    "tagline": "Python’s own reference, as a wiki everyone may edit",
+    "title": "Python Topics",
+    "tagline": "The help that comes with Python, as a wiki anyone may edit",
     "accent": "#1f6f5c",
     "front_page": "Welcome",
     "max_kib": 256,
