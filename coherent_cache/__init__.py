@@ -1,3 +1,49 @@
-"""coherent_cache: in-process caching that stays coherent with the SQL database."""
+"""In-process caching that stays coherent with the SQL database it was computed from.
+
+See `CacheManager` and `cached`.
+"""
+
+from .descriptors import CachedProperty, CachedPropertyBase, CachedSingletonProperty, cached
+from .errors import (
+    CacheError,
+    ConfigurationError,
+    InvalidationError,
+    KeyTypeError,
+    MissingManagerError,
+    RecursiveRetrieverError,
+    SynchronousUseError,
+    TableError,
+    UnsupportedDatabaseError,
+)
+from .keys import make_key
+from .manager import CacheManager, Statistics
+from .resolve import add_manager_source, set_manager_resolver
+from .schema import add_tables
+from .scope import View
+from .source import ConnectionSource
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "CacheError",
+    "CacheManager",
+    "CachedProperty",
+    "CachedPropertyBase",
+    "CachedSingletonProperty",
+    "ConfigurationError",
+    "ConnectionSource",
+    "InvalidationError",
+    "KeyTypeError",
+    "MissingManagerError",
+    "RecursiveRetrieverError",
+    "Statistics",
+    "SynchronousUseError",
+    "TableError",
+    "UnsupportedDatabaseError",
+    "View",
+    "add_manager_source",
+    "add_tables",
+    "cached",
+    "make_key",
+    "set_manager_resolver",
+]

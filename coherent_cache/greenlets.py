@@ -1,0 +1,110 @@
+"""SQLAlchemy's bridge between synchronous code and an event loop, and what to wait with in it.
+
+On an asynchronous engine the library's synchronous code runs inside a greenlet that SQLAlchemy
+starts; whatever blocks there has to hand control back to the event loop instead, or two tasks of
+one loop would wait for each other for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import weakref
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from sqlalchemy.util import await_only, greenlet_spawn
+
+try:  # SQLAlchemy installs greenlet only with its extra "asyncio"
+    import greenlet as _greenlet  # type: ignore[import-untyped, unused-ignore]
+except ImportError:  # pragma: no cover
+    _greenlet = None
+
+_T = TypeVar("_T")
+
+
+def in_greenlet() -> bool:
+    """Whether this code may hand control to the event loop by `await_only`."""
+    return _greenlet is not None and getattr(
+        _greenlet.getcurrent(), "__sqlalchemy_greenlet_provider__", False
+    )
+
+
+def spawn(function: Callable[..., _T], *args: Any) -> Coroutine[Any, Any, _T]:
+    """Run synchronous *function*, which does I/O on an asynchronous engine, from a coroutine."""
+    return greenlet_spawn(function, *args)
+
+
+def wait_for(future: Future[_T]) -> None:
+    """Wait until *future* is done, without raising what it holds."""
+    if in_greenlet():
+        await_only(wait_for_async(future))
+    else:
+        _wait_in_thread(future)
+
+
+async def wait_for_async(future: Future[_T]) -> None:
+    """Wait until *future* is done, without raising what it holds.
+
+    Cancelling the waiter leaves the future alone: others wait for it as well.
+    """
+    loop = asyncio.get_running_loop()
+    done = loop.create_future()
+
+    def wake() -> None:
+        if not done.done():
+            done.set_result(None)
+
+    def on_done(_: Future[_T]) -> None:
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(wake)
+
+    future.add_done_callback(on_done)
+    await done
+
+
+def _wait_in_thread(future: Future[Any]) -> None:
+    done = threading.Event()
+    future.add_done_callback(lambda _: done.set())
+    done.wait()
+
+
+class Mutex:
+    """A lock for code that does I/O: among threads, and among the tasks of each event loop.
+
+    A thread's lock held by a greenlet that is suspended would block the whole event loop, so
+    each loop has a lock of its own.  Code in two loops, or in a loop and a thread, is not kept
+    apart: what the lock guards must bear that.
+    """
+
+    def __init__(self) -> None:
+        self._thread_lock = threading.Lock()
+        self._loop_locks: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = (
+            weakref.WeakKeyDictionary()
+        )
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the lock in a ``with`` block."""
+        if not in_greenlet():
+            with self._thread_lock:
+                yield
+            return
+        lock = self._loop_locks.setdefault(asyncio.get_running_loop(), asyncio.Lock())
+        await_only(lock.acquire())
+        try:
+            yield
+        finally:
+            lock.release()
+
+
+def current_owner() -> object:
+    """Who runs: the task of an event loop, else the thread.  To be compared only."""
+    loop = asyncio._get_running_loop()
+    if loop is not None:
+        task = asyncio.current_task(loop)
+        if task is not None:
+            return task
+    return threading.get_ident()

@@ -1,0 +1,183 @@
+"""What a ledger is: the record of invalidations, read as news and written before a COMMIT.
+
+One implementation a database, because what orders commits differs; each states its proof.  A
+ledger holds no connection and no state of the process: it is given a way to execute and the
+position of the last reading, and returns what came since.
+"""
+
+from __future__ import annotations
+
+import abc
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeVar, final
+
+from sqlalchemy.engine import Dialect
+
+from ..keys import key_hash, to_stored
+from ..schema import LedgerTables
+
+_T = TypeVar("_T")
+
+#: More news than this is not worth applying one by one: everything is dropped instead.
+NEWS_LIMIT = 10_000
+
+#: Rows a single INSERT or DELETE of ours names, far below every driver's limit of parameters.
+ROWS_PER_STATEMENT = 500
+
+
+class Result(NamedTuple):
+    """What a statement gave: its rows (empty for one that returns none) and its row count."""
+
+    rows: Sequence[Sequence[Any]]
+    rowcount: int
+
+
+#: Executes one statement written for the driver's parameter style.
+Execute = Callable[[str, Sequence[Any]], Result]
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """What a reading of the ledger brought.
+
+    *position* is where the next reading continues; only the ledger that made it understands it.
+    *keys* were invalidated since the last position.  If *complete* is false the readings do not
+    join (pruned, restored, too long ago): whatever is cached has to be dropped.
+    """
+
+    position: Any
+    keys: frozenset[str] = frozenset()
+    complete: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerStatus:
+    """Figures for an operator; reading them costs a scan of the table."""
+
+    rows: int
+    keys: int
+    newest_generation: int
+    lanes: int
+
+
+class Ledger(abc.ABC):
+    """The record of invalidations on one kind of database."""
+
+    #: Whether a transaction of the user keeps one snapshot from its first statement, unless
+    #: `probe` finds out otherwise.
+    early_check = False
+
+    def __init__(self, tables: LedgerTables, dialect: Dialect) -> None:
+        self.tables = tables
+        self.dialect = dialect
+        prepare = dialect.identifier_preparer
+        self.log_name = prepare.format_table(tables.log)
+        self.lanes_name = prepare.format_table(tables.lanes)
+        self._key_column = prepare.quote("key")
+
+    # What differs by database
+
+    @abc.abstractmethod
+    def read(self, execute: Execute, position: Any) -> News:
+        """Return the news since *position* (None: the first reading, with no keys)."""
+
+    @abc.abstractmethod
+    def write(self, execute: Execute, keys: Sequence[str], lane: LaneHolder) -> None:
+        """Insert a row for each of *keys*; called in their transaction, just before COMMIT."""
+
+    @abc.abstractmethod
+    def prune(self, execute: Execute, keep: int, limit: int) -> int:
+        """Delete at most *limit* of the oldest rows beyond the newest *keep*; return how many.
+
+        Called on an autocommit connection.  A process whose position lies before a deleted row
+        must find that out by itself at its next reading.
+        """
+
+    def prepare_session(self, execute: Execute) -> None:  # noqa: B027  (most need nothing)
+        """Set up the ledger's own connection."""
+
+    def claim_lane(self, execute: Execute) -> int | None:
+        """Return the lane that a new database connection writes, or None where there are none."""
+        return None
+
+    # What is the same everywhere
+
+    @final
+    def status(self, execute: Execute) -> LedgerStatus:
+        """Return figures about the tables."""
+        (row,) = execute(
+            f"SELECT COUNT(*), COUNT(DISTINCT {self._key_column}), MAX(generation) "
+            f"FROM {self.log_name}",
+            (),
+        ).rows
+        (lanes,) = execute(f"SELECT COUNT(*) FROM {self.lanes_name}", ()).rows
+        return LedgerStatus(int(row[0]), int(row[1]), int(row[2] or 0), int(lanes[0]))
+
+    @final
+    def sql(self, template: str) -> str:
+        """Return *template* with its question marks written in the driver's parameter style."""
+        pieces = template.split("?")
+        style = self.dialect.paramstyle
+        if style == "qmark":
+            return template
+        if style in ("format", "pyformat"):  # the drivers of both take %s with a sequence
+            return "%s".join(pieces)
+        sign = "$" if style == "numeric_dollar" else ":"
+        return pieces[0] + "".join(f"{sign}{n}{text}" for n, text in enumerate(pieces[1:], 1))
+
+    @final
+    def insert_rows(
+        self,
+        execute: Execute,
+        keys: Sequence[str],
+        *,
+        lane: int = 0,
+        position: str,
+        token: int | None = None,
+    ) -> None:
+        """Insert the rows of *keys*, many to a statement; *position* is an SQL expression."""
+        head = (
+            f"INSERT INTO {self.log_name} ({self._key_column}, key_hash, lane, position, token) "
+            f"VALUES "
+        )
+        for chunk in chunks(keys):
+            params: list[Any] = []
+            for key in chunk:
+                stored = to_stored(key)
+                row_token = new_token() if token is None else token
+                params += (stored, key_hash(stored), lane, row_token)
+            values = ", ".join([f"(?, ?, ?, {position}, ?)"] * len(chunk))
+            execute(self.sql(head + values), params)
+
+    @final
+    def delete_rows(self, execute: Execute, generations: Sequence[int]) -> int:
+        """Delete rows by number, in the order given."""
+        deleted = 0
+        for chunk in chunks(generations):
+            marks = ", ".join("?" * len(chunk))
+            statement = f"DELETE FROM {self.log_name} WHERE generation IN ({marks})"
+            deleted += execute(self.sql(statement), chunk).rowcount
+        return deleted
+
+
+class LaneHolder:
+    """Where a database connection keeps the number of its lane (only MariaDB and MySQL)."""
+
+    __slots__ = ("lane", "shared_until_commit")
+
+    def __init__(self, lane: int | None = None, *, shared_until_commit: bool = False) -> None:
+        self.lane = lane
+        #: A two-phase transaction: its rows stay locked after the connection has gone on.
+        self.shared_until_commit = shared_until_commit
+
+
+def chunks(items: Sequence[_T]) -> list[Sequence[_T]]:
+    """Cut *items* into pieces that one statement can name."""
+    return [items[at : at + ROWS_PER_STATEMENT] for at in range(0, len(items), ROWS_PER_STATEMENT)]
+
+
+def new_token() -> int:
+    """A random positive 63-bit number, from the system: two forked processes never share it."""
+    return secrets.randbits(63)

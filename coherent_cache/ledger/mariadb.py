@@ -1,0 +1,179 @@
+"""The ledger on MariaDB and MySQL: each connection writes a lane of its own.
+
+InnoDB shows no horizon of its snapshots, so rows are ordered by *lanes*.  A database connection
+owns a lane: a row of ``cache_lane`` that it counts up just before COMMIT, and whose new value
+numbers the log rows of that commit.  The lane's row stays locked until the COMMIT, so the values
+of one lane become visible in order, and since nobody else writes that row nobody waits.
+
+A reading compares one figure over all lanes (the exclusive or of their random tokens, new with
+each commit).  If it moved, the rows of the lanes that moved are read, from the last known one on.
+
+A position is each lane's value and token.  The reading of a lane begins *with* the row of its
+known value: if that row is gone, later ones may have been pruned; if a token differs or a value
+went back, the database was restored.  Either way the reading does not join the last.
+
+Ownership is a named lock of the server's session (``GET_LOCK``), claimed when the connection is
+made, which is before any snapshot of its transactions.  It only keeps others from waiting: two
+owners of one lane would still be ordered by the row's lock.  A connection without a lane (made
+before the manager, or about to be prepared for two-phase commit, where the row stays locked after
+the connection has gone on) inserts a new one in its transaction.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import TypeAlias
+
+from ..keys import from_stored
+from .base import (
+    NEWS_LIMIT,
+    ROWS_PER_STATEMENT,
+    Execute,
+    LaneHolder,
+    Ledger,
+    News,
+    chunks,
+    new_token,
+)
+
+_Lane: TypeAlias = tuple[int, int]  # value, token
+_Position: TypeAlias = dict[int, _Lane]
+
+
+class MariaDBLedger(Ledger):
+    """See the module."""
+
+    early_check = True
+
+    def read(self, execute: Execute, position: tuple[int, _Position] | None) -> News:
+        """See `Ledger.read`."""
+        # The position is read before the rows: a commit between the two is news next time.
+        ((figure,),) = execute(
+            f"SELECT COALESCE(BIT_XOR(token), 0) FROM {self.lanes_name}", ()
+        ).rows
+        if position is not None and figure == position[0]:
+            return News(position)
+        now: _Position = {
+            row[0]: (row[1], row[2])
+            for row in execute(f"SELECT lane, value, token FROM {self.lanes_name}", ()).rows
+        }
+        figure = 0
+        for _, token in now.values():
+            figure ^= token
+        if position is None:
+            return News((figure, now), complete=False)
+        keys = self._moved(execute, position[1], now)
+        return News((figure, now), keys or frozenset(), complete=keys is not None)
+
+    def _moved(self, execute: Execute, before: _Position, now: _Position) -> frozenset[str] | None:
+        """The keys of all lanes that moved, or None if a lane does not join its last reading."""
+        if before.keys() - now.keys():
+            return None
+        moved = {
+            lane: (before.get(lane, (0, 0)), known)
+            for lane, known in now.items()
+            if before.get(lane) != known
+        }
+        if sum(new[0] - old[0] for old, new in moved.values()) > NEWS_LIMIT:
+            return None
+        keys: set[str] = set()
+        for chunk in chunks(list(moved.items())):
+            ranges = " OR ".join(["(lane = ? AND position >= ? AND position <= ?)"] * len(chunk))
+            rows = execute(
+                self.sql(
+                    f"SELECT lane, position, token, {self._key_column} FROM {self.log_name} "
+                    f"WHERE {ranges}"
+                ),
+                [number for lane, (old, new) in chunk for number in (lane, old[0], new[0])],
+            ).rows
+            found: dict[int, dict[int, int]] = {lane: {} for lane, _ in chunk}
+            for lane, at, token, key in rows:
+                found[lane][at] = token
+                if at > moved[lane][0][0]:
+                    keys.add(from_stored(key))
+            for lane, (old, new) in chunk:
+                # Value 0 is a lane that was claimed and not used: it has no row.
+                wanted = range(max(old[0], 1), new[0] + 1)
+                if len(found[lane]) != len(wanted) or new[0] < old[0]:
+                    return None
+                if old[0] and found[lane].get(old[0]) != old[1]:
+                    return None
+        return frozenset(keys)
+
+    def write(self, execute: Execute, keys: Sequence[str], lane: LaneHolder) -> None:
+        """See `Ledger.write`."""
+        token = new_token()
+        if lane.lane is not None and not lane.shared_until_commit:
+            # LAST_INSERT_ID(x) hands x to the next statement without another round trip.
+            statement = (
+                f"UPDATE {self.lanes_name} SET value = LAST_INSERT_ID(value + 1), token = ? "
+                f"WHERE lane = ?"
+            )
+            if execute(self.sql(statement), (token, lane.lane)).rowcount == 1:
+                position = "LAST_INSERT_ID()"
+                if len(keys) > ROWS_PER_STATEMENT:  # the first INSERT will set it anew
+                    ((position,),) = execute("SELECT LAST_INSERT_ID()", ()).rows
+                self.insert_rows(execute, keys, lane=lane.lane, position=str(position), token=token)
+                return
+            # The lane vanished: it was inserted in a transaction that rolled back, or the
+            # table was made anew.
+        new_lane = self._insert_lane(execute, 1, token)
+        self.insert_rows(execute, keys, lane=new_lane, position="1", token=token)
+        if not lane.shared_until_commit:
+            lane.lane = new_lane
+
+    def _insert_lane(self, execute: Execute, value: int, token: int) -> int:
+        statement = f"INSERT INTO {self.lanes_name} (value, token) VALUES (?, ?)"
+        execute(self.sql(statement), (value, token))
+        ((lane,),) = execute("SELECT LAST_INSERT_ID()", ()).rows
+        return int(lane)
+
+    def claim_lane(self, execute: Execute) -> int | None:
+        """See `Ledger.claim_lane`: a lane nobody holds, else a new one."""
+        prefix = self._lock_prefix(execute)
+        free = execute(
+            self.sql(
+                f"SELECT lane FROM {self.lanes_name} "
+                f"WHERE IS_FREE_LOCK(CONCAT(?, lane)) = 1 ORDER BY RAND() LIMIT 3"
+            ),
+            (prefix,),
+        ).rows
+        for (lane,) in free:
+            if self._lock(execute, prefix, lane):
+                return int(lane)
+        lane = self._insert_lane(execute, 0, new_token())
+        return lane if self._lock(execute, prefix, lane) else None
+
+    def _lock(self, execute: Execute, prefix: str, lane: int) -> bool:
+        ((got,),) = execute(self.sql("SELECT GET_LOCK(?, 0)"), (f"{prefix}{lane}",)).rows
+        return bool(got)
+
+    def _lock_prefix(self, execute: Execute) -> str:
+        """Named locks belong to the whole server: the name has to tell its tables apart."""
+        ((database,),) = execute("SELECT DATABASE()", ()).rows
+        name = f"{self.tables.lanes.schema or database}.{self.tables.lanes.name}"
+        return f"coherent_cache.{hashlib.sha256(name.encode()).hexdigest()[:16]}."
+
+    def prune(self, execute: Execute, keep: int, limit: int) -> int:
+        """See `Ledger.prune`.  Each lane keeps its newest commit, for those who know it."""
+        # Whole commits in one statement: a reader that knows nothing of a lane yet takes its
+        # first commit for whole if any row of it is there.
+        commits = execute(
+            self.sql(
+                f"SELECT c.lane, c.position FROM {self.log_name} c "
+                f"JOIN {self.lanes_name} l ON l.lane = c.lane WHERE c.position < l.value "
+                f"GROUP BY c.lane, c.position HAVING MAX(c.generation) <= "
+                f"(SELECT MAX(generation) FROM {self.log_name}) - ? "
+                f"ORDER BY MAX(c.generation) LIMIT ?"
+            ),
+            (max(keep, 1), limit),
+        ).rows
+        deleted = 0
+        for chunk in chunks(commits):
+            pairs = " OR ".join(["(lane = ? AND position = ?)"] * len(chunk))
+            deleted += execute(
+                self.sql(f"DELETE FROM {self.log_name} WHERE {pairs}"),
+                [number for commit in chunk for number in commit],
+            ).rowcount
+        return deleted

@@ -1,0 +1,98 @@
+"""One computation of a value: what it was computed from, and so who may see it."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from contextvars import ContextVar
+from typing import Any
+
+from .entry import Entry, Slot
+from .errors import RecursiveRetrieverError
+from .transaction import Outcome, Transaction
+
+
+class Chain:
+    """The loads that one context has under way, each inside the other."""
+
+    __slots__ = ("holds_connection", "waiting_on")
+
+    def __init__(self, holds_connection: bool) -> None:
+        #: The flight of another chain that this one waits for.
+        self.waiting_on: Flight | None = None
+        #: It has a database connection, so it will not wait for the pool.
+        self.holds_connection = holds_connection
+
+
+class Flight:
+    """A load that others may wait for."""
+
+    __slots__ = ("chain", "future", "label")
+
+    def __init__(self, chain: Chain, label: int) -> None:
+        self.chain = chain
+        self.label = label
+        #: Set to the entry, to the retriever's exception, or to None if there is nothing to share.
+        self.future: Future[Entry | None] = Future()
+
+
+class Load:
+    """The load of one slot: label, keys and owners of the value to come."""
+
+    __slots__ = ("chain", "keys", "label", "manager", "owners", "parent", "slot", "touched")
+
+    def __init__(
+        self, manager: Any, slot: Slot, label: int, parent: Load | None, chain: Chain
+    ) -> None:
+        self.manager = manager
+        self.slot = slot
+        self.label = label
+        self.parent = parent
+        self.chain = chain
+        self.keys = {slot.key}
+        self.owners: set[Transaction | Outcome] = set()
+        #: Transactions it read in and that are still open → label of their snapshot.
+        self.touched: dict[Transaction, int] = {}
+
+    def touch(self, transaction: Transaction, label: int) -> None:
+        """The retriever executes something in *transaction*, whose snapshot is at least as new as
+        *label*."""
+        self.touched.setdefault(transaction, label)
+        self.chain.holds_connection = True
+
+    def settle(self, transaction: Transaction, written: bool, statement_snapshots: bool) -> None:
+        """Take down what *transaction* turned out to be, at its end or the load's."""
+        label = self.touched.pop(transaction)
+        if written:
+            self.owners.add(transaction)
+        # A snapshot opened before this load began may be older than the newest reading of the
+        # ledger: its label counts.  Where each statement has a snapshot of its own, it is new.
+        if not statement_snapshots and transaction.manager is self.manager:
+            self.label = min(self.label, label)
+
+    def absorb(self, entry: Entry, manager: Any) -> None:
+        """The retriever read another cached value: the result is no newer and no cleaner."""
+        self.owners |= entry.owners
+        if manager is self.manager:  # labels of two managers cannot be compared
+            self.keys |= entry.keys
+            self.label = min(self.label, entry.label)
+
+    def result(self, value: Any) -> Entry:
+        """The entry for what the retriever returned."""
+        owners = frozenset(
+            owner.outcome or owner if isinstance(owner, Transaction) else owner
+            for owner in self.owners
+        )
+        return Entry(value, self.label, frozenset(self.keys), owners)
+
+
+current_load: ContextVar[Load | None] = ContextVar("coherent_cache.load", default=None)
+
+
+def forbid_recursion(manager: Any, slot: Slot, load: Load | None) -> None:
+    """Raise `RecursiveRetrieverError` if *slot* is being loaded in this context already."""
+    path = [slot.key]
+    while load is not None:
+        path.append(load.slot.key)
+        if load.manager is manager and load.slot == slot:
+            raise RecursiveRetrieverError(path[::-1])
+        load = load.parent

@@ -1,0 +1,285 @@
+"""Reading a value: from the view, from a transaction around it, from the store, or computed.
+
+The synchronous and the asynchronous way differ only in how they wait: for I/O, for somebody else's
+load, for the retriever.  Every step between is one function for both.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+from .entry import Entry, Slot
+from .flights import Flights
+from .greenlets import spawn, wait_for, wait_for_async
+from .load import Chain, Flight, Load, current_load, forbid_recursion
+from .scope import Scope, View, current_scope, current_view, open_view
+from .transaction import Outcome
+
+if TYPE_CHECKING:
+    from .manager import CacheManager
+
+#: How often a caller waits for loads that end with nothing for him before he loads himself.
+_WAITS = 3
+
+
+class _Read:
+    """One read that the view could not answer at once."""
+
+    __slots__ = ("chain", "is_request", "parent", "scope", "slot", "view")
+
+    def __init__(self, manager: CacheManager, slot: Slot) -> None:
+        self.slot = slot
+        self.scope = current_scope()
+        view = current_view(manager)
+        self.is_request = view is not None
+        #: Outside a request a view that lasts for this read, and for what its retriever reads.
+        self.view = view if view is not None else View()
+        self.parent = current_load.get()
+        self.chain: Chain = self.parent.chain if self.parent is not None else Chain(False)
+
+
+class Loader:
+    """The reads of one manager."""
+
+    def __init__(self, manager: CacheManager) -> None:
+        self._manager = manager
+        self._store = manager.store
+        self._flights = Flights()
+        self.loads = 0
+
+    def get(self, slot: Slot, compute: Callable[[], Any]) -> Any:
+        """Return the value of *slot*, by *compute* if need be."""
+        found = self._from_view(slot)
+        if found is None:
+            read = _Read(self._manager, slot)
+            found = self._look_up(read)
+            if found is None:
+                found = self._load(read, compute)
+            if read.parent is not None:
+                read.parent.absorb(found, self._manager)
+        return found.value
+
+    async def aget(self, slot: Slot, compute: Callable[[], Awaitable[Any]]) -> Any:
+        """`get` for a coroutine function."""
+        found = self._from_view(slot)
+        if found is None:
+            read = _Read(self._manager, slot)
+            found = await self._io(self._look_up, read)
+            if found is None:
+                found = await self._aload(read, compute)
+            if read.parent is not None:
+                read.parent.absorb(found, self._manager)
+        return found.value
+
+    # The steps of a read
+
+    def _from_view(self, slot: Slot) -> Entry | None:
+        view = current_view(self._manager)
+        if view is None:
+            return None
+        found = view.values.get(slot)
+        if found is not None:
+            load = current_load.get()
+            if load is not None:
+                load.absorb(found, self._manager)
+        return found
+
+    def _look_up(self, read: _Read) -> Entry | None:
+        """A value that is there already."""
+        if self._manager.source is not None:
+            self._manager.source.notice()
+        for transaction in read.scope.transactions(self._manager):
+            found = transaction.find(read.slot)
+            if found is not None:
+                read.view.hits += 1
+                return found
+        if self._hides(read.scope, frozenset((read.slot.key,))):
+            return None
+        self.check(read.view, read.scope)
+        return self._from_store(read)
+
+    def _from_store(self, read: _Read) -> Entry | None:
+        found = self._store.get(read.slot)
+        if found is None or self._hides(read.scope, found.keys):
+            return None
+        read.view.hits += 1
+        return read.view.values.setdefault(read.slot, found)
+
+    def check(self, view: View, scope: Scope) -> None:
+        """Look at the ledger, unless this view has."""
+        if view.checked:
+            return
+        start = time.perf_counter()
+        self._manager.access.check(list(scope.transactions(self._manager)))
+        view.check_seconds += time.perf_counter() - start
+        view.checks += 1
+        view.label = self._store.label
+        view.checked = True
+
+    def _hides(self, scope: Scope, keys: frozenset[str]) -> bool:
+        """Whether a transaction or session around the caller has invalidated one of *keys*."""
+        sessions = self._manager.sessions
+        return any(t.hides(keys) for t in scope.transactions(self._manager)) or any(
+            sessions.hides(session, keys) for session in scope.sessions()
+        )
+
+    def _is_alone(self, read: _Read) -> bool:
+        """Whether the value has to be computed for this caller, not for others or by them: his
+        own transaction has written, or he has invalidated it."""
+        forbid_recursion(self._manager, read.slot, read.parent)
+        transactions = list(read.scope.transactions(self._manager))
+        if read.parent is None:
+            read.chain.holds_connection = bool(transactions)
+        return any(t.dirty for t in transactions) or self._hides(
+            read.scope, frozenset((read.slot.key,))
+        )
+
+    def _load(self, read: _Read, compute: Callable[[], Any]) -> Entry:
+        if self._is_alone(read):
+            return self._compute(read, compute)
+        for _ in range(_WAITS):
+            flight, leads = self._flights.join_or_lead(
+                read.slot, read.chain, wanted=read.view.label, label=self._store.label
+            )
+            if leads:
+                with _Landing(self._flights, read.slot, flight) as landing:
+                    # Another flight may have landed since we looked.
+                    landing.entry = self._from_store(read) or self._compute(read, compute)
+                    return landing.entry
+            try:
+                wait_for(flight.future)
+            finally:
+                self._flights.stop_waiting(read.chain)
+            found = self._take(read, flight)
+            if found is not None:
+                return found
+        return self._compute(read, compute)
+
+    async def _aload(self, read: _Read, compute: Callable[[], Awaitable[Any]]) -> Entry:
+        if self._is_alone(read):
+            return await self._acompute(read, compute)
+        for _ in range(_WAITS):
+            flight, leads = self._flights.join_or_lead(
+                read.slot, read.chain, wanted=read.view.label, label=self._store.label
+            )
+            if leads:
+                with _Landing(self._flights, read.slot, flight) as landing:
+                    landing.entry = self._from_store(read) or await self._acompute(read, compute)
+                    return landing.entry
+            try:
+                await wait_for_async(flight.future)
+            finally:
+                self._flights.stop_waiting(read.chain)
+            found = self._take(read, flight)
+            if found is not None:
+                return found
+        return await self._acompute(read, compute)
+
+    def _take(self, read: _Read, flight: Flight) -> Entry | None:
+        """What the flight brought, if it is new enough for this view."""
+        entry = flight.future.result()  # raises what the retriever raised
+        if entry is None or entry.label < read.view.label:
+            return None
+        read.view.hits += 1
+        return read.view.values.setdefault(read.slot, entry)
+
+    def _compute(self, read: _Read, compute: Callable[[], Any]) -> Entry:
+        load = self._begin(read)
+        with _Loading(self._manager, read, load):
+            value = compute()
+            self._settle(load)
+        return self._keep(read, load.result(value))
+
+    async def _acompute(self, read: _Read, compute: Callable[[], Awaitable[Any]]) -> Entry:
+        load = self._begin(read)
+        with _Loading(self._manager, read, load):
+            value = await compute()
+            await self._io(self._settle, load)
+        return self._keep(read, load.result(value))
+
+    def _begin(self, read: _Read) -> Load:
+        # The label is read before the data.  Too old costs a reload, too new is wrong for good.
+        label = self._store.label
+        self.loads += 1
+        read.view.misses += 1
+        load = Load(self._manager, read.slot, label, read.parent, read.chain)
+        if self._manager.source is not None:
+            self._manager.source.touch(load)
+        return load
+
+    def _settle(self, load: Load) -> None:
+        """Ask about the transactions that the retriever read in and that go on after it."""
+        if self._manager.source is not None:
+            self._manager.source.touch(load)
+        for transaction in list(load.touched):
+            found = transaction.watch.probe(transaction)
+            load.settle(transaction, found.written, found.statement_snapshots)
+
+    def _keep(self, read: _Read, entry: Entry) -> Entry:
+        """Keep the value where those find it who may see it: everybody, the transactions it was
+        computed in, or the request."""
+        self._store.publish(read.slot, entry)
+        if entry.owners:
+            owner, *others = entry.owners
+            if owner is Outcome.COMMITTED and not others:
+                return read.view.values.setdefault(read.slot, entry)
+            if not others and not isinstance(owner, Outcome):
+                owner.remember(read.slot, entry)
+                if read.is_request:
+                    owner.views.add(read.view)
+            return entry
+        for transaction in read.scope.transactions(self._manager):
+            if transaction.hides(entry.keys):
+                transaction.remember(read.slot, entry)
+                return entry
+        if self._hides(read.scope, entry.keys):
+            return entry
+        return read.view.values.setdefault(read.slot, entry)
+
+    async def _io(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        if self._manager.is_async:
+            return await spawn(function, *arguments)
+        return function(*arguments)
+
+
+class _Landing:
+    """A flight that lands whatever happens to its leader."""
+
+    def __init__(self, flights: Flights, slot: Slot, flight: Flight) -> None:
+        self._flights = flights
+        self._slot = slot
+        self._flight = flight
+        self.entry: Entry | None = None
+
+    def __enter__(self) -> _Landing:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, Exception):
+            self._flights.fail(self._slot, self._flight, error)
+            return
+        # A leader that was cancelled or interrupted says nothing about the value.
+        entry = self.entry if error is None else None
+        shared = entry if entry is not None and not entry.owners else None
+        self._flights.land(self._slot, self._flight, shared)
+
+
+class _Loading:
+    """The retriever runs: the load is the context's current one, and so is the view."""
+
+    def __init__(self, manager: CacheManager, read: _Read, load: Load) -> None:
+        self._load = load
+        self._view = None if read.is_request else open_view(manager, read.view, request=False)
+
+    def __enter__(self) -> None:
+        self._outer = current_load.get()
+        current_load.set(self._load)
+        if self._view is not None:
+            self._view.__enter__()
+
+    def __exit__(self, *_: object) -> None:
+        if self._view is not None:
+            self._view.__exit__()
+        current_load.set(self._outer)

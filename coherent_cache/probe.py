@@ -1,0 +1,61 @@
+"""Whether a transaction has written, and how long its snapshots live: asked, not guessed.
+
+============  =====================================================================================
+PostgreSQL    The server knows: a transaction that wrote or took a row lock has a number.
+SQLite        The driver knows: whether a transaction is open, and how many rows it has changed.
+MariaDB       Nobody tells: whatever is not plainly a SELECT counts as a write, and the snapshot is
+              taken for as old as the transaction's first statement.
+============  =====================================================================================
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from sqlalchemy.engine import Dialect
+from sqlalchemy.exc import DBAPIError
+
+from .drivers import cursor_execute, driver_connection, in_transaction, is_autocommit
+from .transaction import Transaction
+
+_POSTGRESQL = (
+    "SELECT pg_current_xact_id_if_assigned() IS NOT NULL, "
+    "current_setting('transaction_isolation') IN ('read committed', 'read uncommitted')"
+)
+
+
+class Probe(NamedTuple):
+    """What is known of a transaction at this moment."""
+
+    written: bool
+    #: Each statement sees a snapshot of its own, so reading now is reading what is new.
+    statement_snapshots: bool
+
+
+def probe(dialect: Dialect, dbapi_connection: Any, transaction: Transaction) -> Probe:
+    """Ask the driver or the server; where there is no answer, assume the worst."""
+    if is_autocommit(dialect, dbapi_connection):
+        return Probe(written=False, statement_snapshots=True)
+    open_there = in_transaction(dialect, dbapi_connection)
+    if dialect.name == "postgresql":
+        if open_there is False:
+            return Probe(written=transaction.dirty, statement_snapshots=True)
+        try:
+            ((written, statement_snapshots),) = cursor_execute(dialect, lambda: dbapi_connection)(
+                _POSTGRESQL, ()
+            ).rows
+        except DBAPIError:  # in a failed transaction nothing can be asked
+            return Probe(written=True, statement_snapshots=False)
+        return Probe(bool(written), bool(statement_snapshots))
+    if dialect.name == "sqlite" and open_there is not None:
+        changes = total_changes(dbapi_connection)
+        return Probe(
+            written=open_there and (transaction.dirty or changes != transaction.changes_before),
+            statement_snapshots=False,
+        )
+    return Probe(written=transaction.dirty, statement_snapshots=False)
+
+
+def total_changes(dbapi_connection: Any) -> int:
+    """How many rows SQLite says the connection has changed since it was opened."""
+    return int(getattr(driver_connection(dbapi_connection), "total_changes", 0))

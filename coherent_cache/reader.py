@@ -1,0 +1,105 @@
+"""Checks: reading the ledger's news into the store, shared by those who ask at the same time."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from sqlalchemy.exc import DBAPIError
+
+from .greenlets import Mutex
+from .ledger import Execute, Ledger
+from .side import SideConnection
+from .store import Store
+
+
+class Reader:
+    """Reads the ledger's news on one side connection and applies them to the store."""
+
+    def __init__(self, ledger: Ledger, store: Store, side: SideConnection) -> None:
+        self._ledger = ledger
+        self._store = store
+        self._side = side
+        # Guards the side connection, the position and the two counts.  Taken before the store's
+        # lock; held during the I/O of a check, and no user code runs while it is held.
+        self._mutex = Mutex()
+        self._position: Any = None
+        self._session = 0
+        self._started = 0
+        self._finished = 0
+        self.seconds = 0.0
+
+    def check(self) -> None:
+        """Bring the store up to date with every commit that returned before this call.
+
+        A caller that finds a check under way may not use it: the commit it has to see may have
+        come after that check read.  It waits for the next one, which all who waited share.
+        (Test: ``test_check_under_way_is_not_shared``.)
+        """
+        arrived = self._started
+        with self._mutex.held():
+            if self._finished > arrived:
+                return
+            self._started += 1
+            start = time.perf_counter()
+            fresh = not self._side.is_open
+            try:
+                self._read()
+            except DBAPIError as error:
+                # A server that closed an idle connection is no news to anyone: ask again.
+                if fresh or not error.connection_invalidated:
+                    raise
+                self._read()
+            self.seconds += time.perf_counter() - start
+            self._finished = self._started
+
+    def check_within(self, execute: Execute) -> None:
+        """Read the news through a transaction of the caller's, keeping the position: what is
+        found will be found again by the next `check`, which costs a reload at most."""
+        self._store.apply(self._ledger.read(execute, self._position))
+
+    def _read(self) -> None:
+        self._side.open()
+        # Whatever was learned in an earlier session is not joined to this one: in between the
+        # server may have crashed, or been replaced by one that knows less.
+        # (Tests: test_case_10_*, test_lost_side_connection_drops_everything.)
+        position = self._position if self._side.session == self._session else None
+        news = self._ledger.read(self._side.execute, position)
+        # Applied first, then the position: an error in between reads the same news again.
+        self._store.apply(news)
+        self._position = news.position
+        self._session = self._side.session
+
+    def close(self) -> None:
+        """Close the connection.  The next check opens another and drops everything."""
+        with self._mutex.held():
+            self._side.close()
+
+    def abandon(self) -> None:
+        """Forget the connection after a fork, without a word to the server."""
+        self._side.abandon()
+
+
+class MemoryReader:
+    """Checks on the connections of an in-memory SQLite database, which has no second one.
+
+    The database *is* its connection, so the position belongs to that.
+    """
+
+    def __init__(self, ledger: Ledger, store: Store) -> None:
+        self._ledger = ledger
+        self._store = store
+        self._mutex = Mutex()  # guards the position; see `Reader`
+        self._position: Any = None
+        self._connection: Any = None
+        self.seconds = 0.0
+
+    def check(self, connection: Any, execute: Execute) -> None:
+        """Read the news of the database that *connection* is, through *execute*."""
+        with self._mutex.held():
+            start = time.perf_counter()
+            position = self._position if connection is self._connection else None
+            news = self._ledger.read(execute, position)
+            self._store.apply(news)
+            self._position, self._connection = news.position, connection
+            self.seconds += time.perf_counter() - start

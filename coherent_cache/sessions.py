@@ -1,0 +1,138 @@
+"""Invalidations of ORM sessions that have no database connection yet.
+
+``session.add(x); del obj.attr; session.commit()``: at the ``del`` nothing was flushed, so there is
+no connection whose transaction could carry the key.  It waits with the session and moves over when
+the session's transaction begins on a connection of the manager's engine.  If it never does, there
+was nothing to be atomic with and the key is invalidated by itself after the commit.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Connection, Engine, event
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session, SessionTransaction
+
+from .scope import current_scope
+
+if TYPE_CHECKING:
+    from .manager import CacheManager
+
+
+class SessionWatch:
+    """What sessions have to invalidate for one manager."""
+
+    def __init__(self, manager: CacheManager) -> None:
+        self._manager = manager
+        self._pending: weakref.WeakKeyDictionary[SessionTransaction, set[str]] = (
+            weakref.WeakKeyDictionary()
+        )
+        self._connections: weakref.WeakKeyDictionary[Session, weakref.WeakSet[Connection]] = (
+            weakref.WeakKeyDictionary()
+        )
+        # On the class, so that every session is seen however it was made.  The listeners hold
+        # the manager weakly: they stay when it goes.
+        this = weakref.ref(self)
+
+        def listen(name: str) -> None:
+            def listener(*arguments: Any) -> None:
+                watch = this()
+                if watch is not None:
+                    getattr(watch, "_" + name)(*arguments)
+
+            event.listen(Session, name, listener)
+
+        for name in (
+            "after_transaction_create",
+            "after_begin",
+            "after_commit",
+            "after_soft_rollback",
+            "after_transaction_end",
+        ):
+            listen(name)
+
+    # What the manager asks
+
+    def connections_of(self, session: Session) -> list[Connection]:
+        """The connections of the manager's that *session* has a transaction open on."""
+        return [c for c in self._connections.get(session, ()) if not c.closed]
+
+    def may_carry(self, session: Session) -> bool:
+        """Whether *session* has a transaction that may come to write to the manager's engine."""
+        return session.in_transaction() and _may_bind(session, self._manager.engine)
+
+    def invalidate(self, session: Session, keys: Iterable[str]) -> None:
+        """Let *keys* wait with the session's innermost transaction."""
+        transaction = session.get_nested_transaction() or session.get_transaction()
+        if transaction is not None:
+            self._pending.setdefault(transaction, set()).update(keys)
+
+    def hides(self, session: Session, keys: frozenset[str]) -> bool:
+        """Whether one of *keys* waits with *session*."""
+        return not keys.isdisjoint(self._waiting(session))
+
+    def has_pending(self, session: Session) -> bool:
+        """Whether any key waits with *session*."""
+        return bool(self._waiting(session))
+
+    def _waiting(self, session: Session) -> set[str]:
+        found: set[str] = set()
+        transaction = session.get_nested_transaction() or session.get_transaction()
+        while transaction is not None:
+            found |= self._pending.get(transaction, set())
+            transaction = transaction.parent
+        return found
+
+    # Events
+
+    def _after_transaction_create(self, session: Session, transaction: SessionTransaction) -> None:
+        if transaction.parent is None:
+            current_scope().add_session(session)
+
+    def _after_begin(
+        self, session: Session, transaction: SessionTransaction, connection: Connection
+    ) -> None:
+        found = self._manager.transaction_of(connection)
+        if found is None:
+            return
+        self._connections.setdefault(session, weakref.WeakSet()).add(connection)
+        # A session opened elsewhere: what works with it here works in its transaction.
+        current_scope().add_session(session)
+        if found.watch.carries(found):
+            found.invalidate(self._pending.pop(transaction, ()))
+
+    def _after_commit(self, session: Session) -> None:
+        nested = session.get_nested_transaction()
+        if nested is not None:  # a savepoint was released
+            keys = self._pending.pop(nested, None)
+            if keys and nested.parent is not None:
+                self._pending.setdefault(nested.parent, set()).update(keys)
+            return
+        transaction = session.get_transaction()
+        keys = self._pending.pop(transaction, None) if transaction is not None else None
+        if keys:
+            self._manager.invalidate_now(sorted(keys))
+
+    def _after_soft_rollback(
+        self, session: Session, previous_transaction: SessionTransaction
+    ) -> None:
+        self._pending.pop(previous_transaction, None)
+
+    def _after_transaction_end(self, session: Session, transaction: SessionTransaction) -> None:
+        self._pending.pop(transaction, None)
+
+
+def _may_bind(session: Session, engine: Engine) -> bool:
+    """Whether the session could write through *engine*: if that cannot be told, it could."""
+    if type(session).get_bind is not Session.get_bind:
+        return True  # routing of the application's own
+    try:
+        bind = session.get_bind()
+    except SQLAlchemyError:
+        return True  # bound by mapper only
+    if bind.engine.pool is engine.pool:
+        return True
+    return bool(getattr(session, "_Session__binds", True))

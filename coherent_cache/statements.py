@@ -1,0 +1,115 @@
+"""What a statement does to its transaction, told from its text.
+
+Only what the database or the driver cannot tell has to be found here (see `probe`); where text is
+ambiguous it counts as the worse: a write, whose values stay private.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from functools import lru_cache
+from typing import NamedTuple
+
+
+class Kind(enum.Enum):
+    """What a statement does."""
+
+    READ = "reads"
+    WRITE = "may write, or take locks, or read newer rows than its snapshot's"
+    COMMIT = "commits"
+    ROLLBACK = "rolls back"
+    PREPARE = "ends the first phase of a two-phase commit"
+    SAVEPOINT = "begins a savepoint"
+    RELEASE = "releases a savepoint"
+    ROLLBACK_TO = "rolls back to a savepoint"
+    OTHER = "none of these"
+
+
+class Effect(NamedTuple):
+    """A kind, and the savepoint's name where there is one."""
+
+    kind: Kind
+    name: str = ""
+
+
+_COMMENT = r"(?:\s+|--[^\n]*(?:\n|$)|\#[^\n]*(?:\n|$)|/\*(?!!).*?\*/)*"
+_LEADING = re.compile(_COMMENT + r"\(*" + _COMMENT, re.DOTALL)
+_WORD = re.compile(r"[A-Za-z]+")
+_NAME = r"[`\"]?(?P<name>[^\s`\";]+)[`\"]?"
+_CONTROL = [
+    (
+        re.compile(rf"ROLLBACK\s+(?:(?:WORK|TRANSACTION)\s+)?TO\s+(?:SAVEPOINT\s+)?{_NAME}", re.I),
+        Kind.ROLLBACK_TO,
+    ),
+    (re.compile(rf"SAVEPOINT\s+{_NAME}", re.I), Kind.SAVEPOINT),
+    (re.compile(rf"RELEASE\s+(?:SAVEPOINT\s+)?{_NAME}", re.I), Kind.RELEASE),
+    # The second phase belongs to a transaction that this connection has left behind.
+    (
+        re.compile(
+            r"(?:COMMIT|ROLLBACK)\s+PREPARED\b|XA\s+(?:START|BEGIN|COMMIT|ROLLBACK|RECOVER)", re.I
+        ),
+        Kind.OTHER,
+    ),
+    (re.compile(r"PREPARE\s+TRANSACTION\b|XA\s+END\b", re.I), Kind.PREPARE),
+    (re.compile(r"(?:COMMIT|END)\b", re.I), Kind.COMMIT),
+    (re.compile(r"(?:ROLLBACK|ABORT)\b", re.I), Kind.ROLLBACK),
+    (re.compile(r"BEGIN\s+(?:IMMEDIATE|EXCLUSIVE)\b", re.I), Kind.WRITE),
+    (
+        re.compile(
+            r"(?:BEGIN|START\s+TRANSACTION|XA|SHOW|DESCRIBE|DESC|DEALLOCATE|DISCARD)\b", re.I
+        ),
+        Kind.OTHER,
+    ),
+    (re.compile(r"SET\s+(?!GLOBAL|PASSWORD)", re.I), Kind.OTHER),
+    (re.compile(r"PRAGMA\s+[\w.]+\s*(?:\([^)]*\))?\s*;?\s*$", re.I), Kind.OTHER),
+]
+_QUOTED = re.compile(
+    r"'(?:[^'\\]|\\.|'')*'|\"(?:[^\"]|\"\")*\"|`[^`]*`|--[^\n]*|/\*(?!!).*?\*/", re.DOTALL
+)
+_WRITES = re.compile(
+    r"\b(?:INSERT|UPDATE|DELETE|MERGE|INTO|CALL|FOR\s+SHARE|FOR\s+KEY\s+SHARE"
+    r"|LOCK\s+IN\s+SHARE\s+MODE|NEXTVAL|SETVAL|LAST_INSERT_ID\s*\(\s*[^\s)])|/\*!",
+    re.I,
+)  # FOR UPDATE and FOR NO KEY UPDATE contain UPDATE
+_READERS = {"SELECT", "WITH", "VALUES", "TABLE", "EXPLAIN"}
+
+#: Statements before and after which MariaDB and MySQL commit, whatever the transaction says.
+_IMPLICIT_COMMIT = {
+    "ALTER", "ANALYZE", "CHANGE", "CHECK", "CREATE", "DROP", "FLUSH", "GRANT", "INSTALL", "LOCK",
+    "OPTIMIZE", "RENAME", "REPAIR", "RESET", "REVOKE", "START", "TRUNCATE", "UNINSTALL", "UNLOCK",
+    "BEGIN",
+}  # fmt: skip
+_ENABLES_AUTOCOMMIT = re.compile(
+    r"SET\s+(?:PASSWORD|(?:@@)?(?:SESSION[.\s]\s*)?AUTOCOMMIT\s*=\s*(?:1|ON))", re.I
+)
+_TEMPORARY = re.compile(r"(?:CREATE|DROP)\s+TEMPORARY\b", re.I)
+
+
+def effect_of(statement: str, dialect: str) -> Effect:
+    """Return what *statement* does on the database called *dialect*."""
+    if len(statement) > 4096:  # not worth remembering
+        return _effect_of(statement, dialect)
+    return _remembered_effect_of(statement, dialect)
+
+
+def _effect_of(statement: str, dialect: str) -> Effect:
+    start = _LEADING.match(statement)
+    text = statement[start.end() if start else 0 :]
+    word = _WORD.match(text)
+    first = word.group().upper() if word else ""
+    if first in _READERS:
+        return Effect(Kind.WRITE if _WRITES.search(_QUOTED.sub("''", text)) else Kind.READ)
+    if dialect in ("mysql", "mariadb") and (
+        (first in _IMPLICIT_COMMIT and not _TEMPORARY.match(text))
+        or _ENABLES_AUTOCOMMIT.match(text)
+    ):
+        return Effect(Kind.COMMIT)
+    for pattern, kind in _CONTROL:
+        match = pattern.match(text)
+        if match:
+            return Effect(kind, match.groupdict().get("name") or "")
+    return Effect(Kind.WRITE)
+
+
+_remembered_effect_of = lru_cache(maxsize=2048)(_effect_of)

@@ -1,0 +1,62 @@
+"""Creates the ledger's tables, whoever else is doing so at the same moment."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+
+from filelock import FileLock
+from sqlalchemy import Engine, inspect
+from sqlalchemy.exc import DBAPIError
+
+from .errors import TableError
+from .schema import LedgerTables
+
+#: Seconds to wait for another process of this host that creates the table.
+_LOCK_SECONDS = 60.0
+
+
+def create_tables(engine: Engine, tables: LedgerTables) -> None:
+    """Create what is missing; raise `TableError` if a table of that name is another's."""
+    # Checking and creating are two steps.  Processes of one host take turns; one on another
+    # host may still come first, which is found out by looking again.
+    with FileLock(_lock_path(engine, tables), timeout=_LOCK_SECONDS):
+        try:
+            tables.metadata.create_all(engine, tables=[tables.log, tables.lanes])
+        except DBAPIError:
+            if not _exist(engine, tables):
+                raise
+    verify_tables(engine, tables)
+
+
+def verify_tables(engine: Engine, tables: LedgerTables) -> None:
+    """Raise `TableError` unless the tables have the columns of this release."""
+    with engine.connect() as connection:
+        inspector = inspect(connection)
+        for table in (tables.log, tables.lanes):
+            found = {c["name"] for c in inspector.get_columns(table.name, schema=table.schema)}
+            missing = sorted(set(table.columns.keys()) - found)
+            if missing:
+                raise TableError(
+                    f"a table {table.name!r} exists but lacks {', '.join(missing)}: it was made by "
+                    f"an older release or by another program; upgrade it with the migrations, drop "
+                    f"it, or give the manager another table name",
+                    table=table.name,
+                )
+
+
+def _exist(engine: Engine, tables: LedgerTables) -> bool:
+    with engine.connect() as connection:
+        inspector = inspect(connection)
+        return all(
+            inspector.has_table(table.name, schema=table.schema)
+            for table in (tables.log, tables.lanes)
+        )
+
+
+def _lock_path(engine: Engine, tables: LedgerTables) -> str:
+    name = f"{engine.url.render_as_string(hide_password=True)} {tables.log.fullname}"
+    digest = hashlib.sha256(name.encode()).hexdigest()[:24]
+    user = os.getuid() if hasattr(os, "getuid") else 0
+    return os.path.join(tempfile.gettempdir(), f"coherent_cache-{user}-{digest}.lock")

@@ -1,0 +1,223 @@
+"""What the cache knows of one open transaction: its invalidations and its private values.
+
+Nothing here talks to a database.  `Transaction` is told what happens by `watch` (SQLAlchemy's
+events) or by a `ConnectionSource` (an application that keeps its connections itself).
+"""
+
+from __future__ import annotations
+
+import enum
+import weakref
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Protocol
+
+from .entry import Entries, Entry, Slot, forget
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from .ledger import Execute
+    from .probe import Probe
+    from .scope import Scope, View
+
+
+class Watch(Protocol):
+    """The one who knows a transaction's connection."""
+
+    def carries(self, transaction: Transaction) -> bool:
+        """Whether an invalidation can wait for the commit of *transaction*."""
+
+    def connection_of(self, transaction: Transaction) -> Connection | None:
+        """SQLAlchemy's Connection of *transaction*, if it has one that is open."""
+
+    def execute_in(self, transaction: Transaction) -> Execute:
+        """A way to execute in *transaction* that no event sees."""
+
+    def holds_write_lock(self, transaction: Transaction) -> bool:
+        """SQLite: nobody else can commit while *transaction* is open."""
+
+    def probe(self, transaction: Transaction) -> Probe:
+        """What is known of *transaction* at this moment."""
+
+
+class Outcome(enum.Enum):
+    """How a transaction ended."""
+
+    COMMITTED = "committed"
+    ROLLED_BACK = "rolled back"
+    #: The connection was lost, perhaps during COMMIT, or the transaction was ended by a way
+    #: that nothing announces.
+    UNKNOWN = "unknown"
+
+
+class _Level:
+    """The state of the transaction or of one of its savepoints."""
+
+    __slots__ = ("name", "pending", "values")
+
+    def __init__(self, name: str | None) -> None:
+        self.name = name
+        self.pending: set[str] = set()
+        # Private values, and the count of writes that each pending one was computed at.
+        self.values: dict[Slot, tuple[Entry, int]] = {}
+
+
+class Transaction:
+    """One open transaction."""
+
+    def __init__(self, manager: Any, scope: Scope, watch: Watch, handle: Any) -> None:
+        #: The manager whose keys it carries; compared by identity only.
+        self.manager = manager
+        self.scope: Scope | None = scope
+        #: What the one who watches needs to find the connection again.
+        self.handle = handle
+        #: The thread or task that began it.
+        self.owner: object = None
+        self.watch = watch
+        #: `Store.label` before the first statement, which may have opened the snapshot.
+        self.label: int | None = None
+        #: Something that is not plainly a SELECT was executed: it may have written, or taken
+        #: locks, or read rows that are newer than the rest of its snapshot.
+        self.dirty = False
+        #: How many statements that may have written were executed.
+        self.writes = 0
+        #: SQLite: `total_changes` of the connection when the transaction began.
+        self.changes_before = 0
+        #: Begun by `CacheManager.begin`, so that nested blocks join it.
+        self.joinable = False
+        #: Its keys are in the ledger: nothing is written twice.
+        self.written = False
+        #: How it ended; None while it is open.
+        self.outcome: Outcome | None = None
+        #: Two-phase: prepared, and so beyond our reach.
+        self.prepared = False
+        #: The views of the requests that work in it.
+        self.views: weakref.WeakSet[View] = weakref.WeakSet()
+        self._levels = [_Level(None)]
+
+    @property
+    def is_open(self) -> bool:
+        """Whether its end is still to come."""
+        return self.scope is not None
+
+    # Invalidations
+
+    def invalidate(self, keys: Iterable[str]) -> None:
+        """Let *keys* be invalidated with this transaction's commit."""
+        keys = frozenset(keys)
+        level = self._levels[-1]
+        level.pending |= keys
+        for slot in [s for s, (e, _) in level.values.items() if not keys.isdisjoint(e.keys)]:
+            del level.values[slot]
+
+    def pending(self) -> list[str]:
+        """The keys to write into the ledger, in one order for all transactions."""
+        return sorted(set().union(*(level.pending for level in self._levels)))
+
+    def hides(self, keys: frozenset[str]) -> bool:
+        """Whether values computed from *keys* may not be taken from outside any more."""
+        return any(not keys.isdisjoint(level.pending) for level in self._levels)
+
+    # Private values
+
+    def find(self, slot: Slot) -> Entry | None:
+        """Return the private value of *slot* that is still valid at the innermost savepoint."""
+        hidden: set[str] = set()  # invalidated at a level further in
+        for level in reversed(self._levels):
+            found = level.values.get(slot)
+            if found is not None and hidden.isdisjoint(found[0].keys):
+                entry, writes = found
+                # After `del` a request sees its own data: what it writes after the value was
+                # computed is part of that.  Without a `del` it has one value.
+                if writes == self.writes or not self.hides(entry.keys):
+                    return entry
+                return None
+            hidden |= level.pending
+            if slot.key in hidden:
+                return None
+        return None
+
+    def remember(self, slot: Slot, entry: Entry) -> None:
+        """Keep a value for the rest of the innermost savepoint or transaction."""
+        self._levels[-1].values[slot] = (entry, self.writes)
+
+    # Savepoints
+
+    def savepoint(self, name: str | None) -> None:
+        """A savepoint begins."""
+        self._levels.append(_Level(name))
+
+    def release(self, name: str) -> None:
+        """A savepoint ends well: what happened in it counts with the one around it.
+
+        A savepoint that is released takes all further in with it.
+        """
+        index = self._index(name)
+        if index is None:
+            return
+        outer = self._levels[index - 1]
+        for level in self._levels[index:]:
+            outer.pending |= level.pending
+            for slot in [
+                s for s, (e, _) in outer.values.items() if not level.pending.isdisjoint(e.keys)
+            ]:
+                del outer.values[slot]
+            outer.values.update(level.values)
+        del self._levels[index:]
+
+    def rollback_to(self, name: str) -> None:
+        """What happened since the savepoint did not happen; the savepoint itself stays."""
+        index = self._index(name)
+        if index is None:
+            # Not one that we saw begin: anything may have been undone.
+            for level in self._levels:
+                level.values.clear()
+            return
+        del self._levels[index:]
+        self._levels.append(_Level(name))
+        # Values of further out, computed from data that is still there, stay valid; a write
+        # that was undone must not make them look newer than they are.
+        self.writes += 1
+
+    def _index(self, name: str) -> int | None:
+        for index in range(len(self._levels) - 1, 0, -1):
+            if self._levels[index].name == name:
+                return index
+        return None
+
+    # The end
+
+    def end(self, outcome: Outcome) -> None:
+        """The transaction ended: it leaves its scope, and its requests' views are told."""
+        self.restart(outcome)
+        self.outcome = outcome
+        scope, self.scope = self.scope, None
+        if scope is not None:
+            scope.remove(self)
+
+    def restart(self, outcome: Outcome) -> None:
+        """The database's transaction ended and the connection goes on with another."""
+        pending = frozenset(self.pending())
+        values: Entries = {}
+        if outcome is Outcome.COMMITTED:
+            for level in self._levels:
+                values.update({slot: entry for slot, (entry, _) in level.values.items()})
+            forget(values, pending)
+        self._levels = [_Level(None)]
+        self.label = None
+        self.dirty = self.written = False
+        for view in list(self.views):
+            # What it did not invalidate keeps its one value.  Those were computed from work that
+            # is committed now, so they are for this request only but no longer private to the
+            # transaction.
+            for slot, entry in values.items():
+                view.values.setdefault(
+                    slot, Entry(entry.value, entry.label, entry.keys, frozenset((outcome,)))
+                )
+            if pending:
+                forget(view.values, pending)
+            if pending and outcome is not Outcome.ROLLED_BACK:
+                # Its own commit is news, and another thread may have loaded the old value after
+                # the `del`; what others committed meanwhile is news too.
+                # (Tests: test_case_03_*, test_case_20_*.)
+                view.checked = False
