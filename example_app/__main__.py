@@ -17,12 +17,20 @@ from .server import Server
 
 @click.command(context_settings={"show_default": True, "help_option_names": ["-h", "--help"]})
 @click.option("--host", default="127.0.0.1", help="Address to listen on.")
-@click.option("--port", default=8000, type=click.IntRange(0, 65535), help="Port; 0 takes a free one.")
+@click.option(
+    "--port", default=8000, type=click.IntRange(0, 65535), help="Port; 0 takes a free one."
+)
 @click.option("--workers", default=4, type=click.IntRange(1, 64), help="Worker processes.")
 @click.option("--worker-class", default="sync", type=click.Choice(["sync", "gthread"]))
-@click.option("--threads", default=1, type=click.IntRange(1, 64), help="Threads per worker, for gthread.")
-@click.option("--database-url", envvar="DATABASE_URL", help="SQLAlchemy URL; without it, a SQLite file.")
-@click.option("--instance", type=click.Path(file_okay=False), help="Folder for the file and the secret key.")
+@click.option(
+    "--threads", default=1, type=click.IntRange(1, 64), help="Threads per worker, for gthread."
+)
+@click.option(
+    "--database-url", envvar="DATABASE_URL", help="SQLAlchemy URL; without it, a SQLite file."
+)
+@click.option(
+    "--instance", type=click.Path(file_okay=False), help="Folder for the file and the secret key."
+)
 def main(
     host: str,
     port: int,
@@ -45,7 +53,9 @@ def main(
         raise click.ClickException(f"The database does not answer: {error.orig}") from error
     except OSError as error:
         raise click.ClickException(f"The instance folder cannot be used: {error}") from error
-    click.echo(f"Wiki:     http://{host}:{port or '(see below)'}\nDatabase: {where}\nWorkers:  {workers}\n")
+    click.echo(
+        f"Wiki:     http://{host}:{port or '(see below)'}\nDatabase: {where}\nWorkers:  {workers}\n"
+    )
     Server(
         app, bind=f"{host}:{port}", workers=workers, worker_class=worker_class, threads=threads
     ).run()

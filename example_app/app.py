@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from flask import Flask
-from flask_wtf.csrf import CSRFProtect
+from flask_wtf.csrf import CSRFProtect  # type: ignore[import-untyped]
 
 from coherent_cache.flask import CoherentCache
 
@@ -21,7 +21,7 @@ csrf = CSRFProtect()
 
 
 def create_app(config: dict[str, Any] | None = None) -> Flask:
-    """Build the wiki. `config` goes over everything; INSTANCE_PATH in it moves the instance folder."""
+    """Build the wiki. `config` wins over everything; INSTANCE_PATH in it moves the folder."""
     config = dict(config or {})
     instance = config.pop("INSTANCE_PATH", None)
     app = Flask(__name__, instance_path=str(Path(instance).resolve()) if instance else None)

@@ -27,11 +27,12 @@ DEFAULTS: dict[str, Any] = {
     "SESSION_COOKIE_NAME": "wiki",
     "SESSION_COOKIE_HTTPONLY": True,
     "SESSION_COOKIE_SAMESITE": "Lax",
-    # Behind HTTPS set FLASK_SESSION_COOKIE_SECURE=true; a browser sends no such cookie to plain http.
+    # Behind HTTPS set FLASK_SESSION_COOKIE_SECURE=true; plain http would never get it back.
     "SESSION_COOKIE_SECURE": False,
     # Someone who thinks for two hours about a text must still be able to save it.
     "WTF_CSRF_TIME_LIMIT": None,
-    "SEND_FILE_MAX_AGE_DEFAULT": 31_536_000,  # seconds; the addresses of static files carry a version
+    # Seconds. The addresses of static files carry a version.
+    "SEND_FILE_MAX_AGE_DEFAULT": 31_536_000,
 }
 
 
@@ -39,8 +40,8 @@ def configure(app: Flask, overrides: dict[str, Any] | None = None) -> None:
     """Set defaults, then FLASK_* variables, then DATABASE_URL, then what the caller says."""
     app.config.from_mapping(DEFAULTS)
     app.config.from_prefixed_env()
-    if url := os.environ.get("DATABASE_URL"):
-        app.config["DATABASE_URL"] = url
+    if "DATABASE_URL" in os.environ:
+        app.config["DATABASE_URL"] = os.environ["DATABASE_URL"]
     app.config.from_mapping(overrides or {})
     instance = Path(app.instance_path)
     instance.mkdir(parents=True, exist_ok=True)
@@ -64,7 +65,7 @@ def _engine_options(url: URL) -> dict[str, Any]:
 
 
 def _kept_secret(instance: Path) -> str:
-    """Return the key that signs sessions: made once, readable by its owner only, shared by all workers."""
+    """Return the key that signs sessions: made once, for its owner only, shared by all workers."""
     path = instance / "secret_key"
     with FileLock(instance / "secret_key.lock"):
         if not path.exists():

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import CursorResult, Result, delete, insert, select, update
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from .markup import redirect_target, redirect_text, render
@@ -20,11 +20,11 @@ from .models import Link, Page, Revision, Site, db, now
 from .wiki import NAVIGATION, wiki
 
 
-class EditConflict(Exception):
+class EditConflictError(Exception):
     """Somebody else was faster: the page or the settings are no longer what was edited."""
 
 
-class NameTaken(EditConflict):
+class NameTakenError(EditConflictError):
     """A page of that name exists already."""
 
 
@@ -44,9 +44,9 @@ def unit_of_work() -> Iterator[None]:
     except DBAPIError as error:
         db.session.rollback()
         if isinstance(error, IntegrityError):
-            raise NameTaken from error
+            raise NameTakenError from error
         if _lost_a_race(error):
-            raise EditConflict from error
+            raise EditConflictError from error
         raise
     except BaseException:
         db.session.rollback()
@@ -54,7 +54,7 @@ def unit_of_work() -> Iterator[None]:
 
 
 def create(name: str, text: str, summary: str = "") -> None:
-    """Add a page. Raises NameTaken, at the latest from `unit_of_work`."""
+    """Add a page. Raises NameTakenError, at the latest from `unit_of_work`."""
     page_id = _insert_page(name, text, summary)
     targets = _write_links(page_id, text)
     del wiki.pages
@@ -63,7 +63,7 @@ def create(name: str, text: str, summary: str = "") -> None:
 
 
 def save(base: Base, text: str, summary: str = "") -> None:
-    """Replace the text of a page. Raises EditConflict if it is not at `base` any more."""
+    """Replace the text of a page. Raises EditConflictError if it is not at `base` any more."""
     redirect_to = redirect_target(text)
     before = _claim(base, text=text, redirect_to=redirect_to, updated_at=now())
     _record(base, "edited", before.name, text, summary)
@@ -91,7 +91,7 @@ def rename(base: Base, new_name: str, *, leave_redirect: bool, summary: str = ""
 
 
 def remove(base: Base, summary: str = "") -> None:
-    """Delete a page; its history stays. Raises EditConflict if it is not at `base` any more."""
+    """Delete a page, but keep its history. Raises EditConflictError if it is not at `base`."""
     before = _claim(base)
     targets = _targets(base.page_id)
     _record(base, "deleted", before.name, before.text, summary)
@@ -102,12 +102,14 @@ def remove(base: Base, summary: str = "") -> None:
 
 
 def configure(version: int, **values: str | int) -> None:
-    """Change the settings. Raises EditConflict if they are not at `version` any more."""
+    """Change the settings. Raises EditConflictError if they are not at `version` any more."""
     changed = db.session.execute(
-        update(Site).where(Site.id == 1, Site.version == version).values(version=version + 1, **values)
+        update(Site)
+        .where(Site.id == 1, Site.version == version)
+        .values(version=version + 1, **values)
     )
-    if changed.rowcount != 1:
-        raise EditConflict
+    if _row_count(changed) != 1:
+        raise EditConflictError
     del wiki.settings
 
 
@@ -134,8 +136,8 @@ def _claim(base: Base, **values: object) -> _Before:
         .values(version=base.version + 1, **values)
         .execution_options(synchronize_session=False)
     )
-    if row is None or claimed.rowcount != 1:
-        raise EditConflict
+    if row is None or _row_count(claimed) != 1:
+        raise EditConflictError
     return _Before(*row)
 
 
@@ -148,8 +150,10 @@ def _insert_page(name: str, text: str, summary: str) -> int:
 
 
 def _make_room(name: str, *, for_page_called: str) -> None:
-    """Delete what only leads back to the page about to be renamed: else no name could be taken back."""
-    leads_back = select(Page.id, Page.version).where(Page.name == name, Page.redirect_to == for_page_called)
+    """Delete what only leads back to the page to be renamed: else no name could be taken back."""
+    leads_back = select(Page.id, Page.version).where(
+        Page.name == name, Page.redirect_to == for_page_called
+    )
     if row := db.session.execute(leads_back).one_or_none():
         _claim(Base(*row))
         _forget_backlinks(_targets(row.id))
@@ -163,7 +167,9 @@ def _delete_page(page_id: int) -> None:
 
 def _record(base: Base, action: str, name: str, text: str, summary: str) -> None:
     revision = {"page_id": base.page_id, "version": base.version + 1, "action": action}
-    db.session.execute(insert(Revision).values(**revision, name=name, text=text, summary=summary[:200]))
+    db.session.execute(
+        insert(Revision).values(**revision, name=name, text=text, summary=summary[:200])
+    )
 
 
 def _targets(page_id: int) -> set[str]:
@@ -190,6 +196,11 @@ def _forget_backlinks(targets: Iterable[str]) -> None:
     for target in targets:
         article = wiki.article(target)
         del article.backlinks
+
+
+def _row_count(result: Result[Any]) -> int:
+    assert isinstance(result, CursorResult)
+    return result.rowcount
 
 
 def _lost_a_race(error: DBAPIError) -> bool:

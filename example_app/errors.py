@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from flask import Flask, render_template, request
+from flask import Flask, current_app, render_template, request
 from flask.typing import ResponseReturnValue
-from flask_wtf.csrf import CSRFError
+from flask_wtf.csrf import CSRFError  # type: ignore[import-untyped]
 from sqlalchemy.exc import DBAPIError
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
@@ -15,11 +15,20 @@ _TITLES = {
     400: ("That did not work", "The request could not be understood."),
     404: ("Nothing here", "There is no page at this address."),
     405: ("That did not work", "This address does not answer that kind of request."),
-    413: ("That is too much at once", "What was sent is larger than this site takes. Go back: your browser"
-          " still has your text, and it can be saved in parts."),
-    500: ("Something broke", "This is our fault, not yours. The change was not saved; go back and try again."),
-    503: ("The database does not answer", "Nothing is lost and nothing was changed. Try again in a moment."),
-}  # fmt: skip
+    413: (
+        "That is too much at once",
+        "What was sent is larger than this site takes. Go back: your browser still has your"
+        " text, and it can be saved in parts.",
+    ),
+    500: (
+        "Something broke",
+        "This is our fault, not yours. The change was not saved; go back and try again.",
+    ),
+    503: (
+        "The database does not answer",
+        "Nothing is lost and nothing was changed. Try again in a moment.",
+    ),
+}
 
 
 def init_app(app: Flask) -> None:
@@ -45,8 +54,6 @@ def show_expired(error: CSRFError) -> ResponseReturnValue:
 
 def show_database_down(error: DBAPIError) -> ResponseReturnValue:
     """Show that the database failed; the details go to the log only."""
-    from flask import current_app
-
     current_app.logger.error("The database failed: %s", error.orig, exc_info=error)
     db.session.rollback()
     return _page(503 if error.connection_invalidated or not error.statement else 500)

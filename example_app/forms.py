@@ -12,7 +12,7 @@ from .colour import is_colour
 from .config import KIB
 from .edits import Base
 from .models import Site
-from .names import InvalidName, clean_name
+from .names import InvalidNameError, clean_name
 
 _LARGEST = 2**31 - 1
 MAX_KIB = 1024
@@ -68,7 +68,7 @@ def page_name(raw: str) -> tuple[str, str | None]:
     """Read a name somebody typed; returns it and what is wrong with it, if anything."""
     try:
         return clean_name(raw), None
-    except InvalidName as error:
+    except InvalidNameError as error:
         return raw, str(error)
 
 
@@ -83,7 +83,9 @@ class SettingsForm:
     @classmethod
     def posted(cls) -> SettingsForm:
         """Read and check the form of this request."""
-        form = cls(number("version"), {name: _line(name) for name in ("title", "tagline", "accent")})
+        form = cls(
+            number("version"), {name: _line(name) for name in ("title", "tagline", "accent")}
+        )
         form.values["front_page"], front_page_error = page_name(_line("front_page"))
         form.values["max_kib"] = kib = _line("max_kib")
         checks: Mapping[str, str | None] = {

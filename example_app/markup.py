@@ -18,7 +18,7 @@ from markdown_it.token import Token
 from markdown_it.utils import EnvType, OptionsDict
 from markupsafe import Markup, escape
 
-from .names import InvalidName, clean_name
+from .names import InvalidNameError, clean_name
 
 # [[target]] or [[target|label]]; a backslash makes |, ] and itself plain characters. The
 # lengths are bounded, or a text of nothing but brackets would take minutes.
@@ -59,7 +59,9 @@ class Rendered:
         parts = [self.pieces[0]]
         for link, piece in zip(self.links, self.pieces[1:], strict=True):
             missing = "" if link.target in existing else ' class="missing" title="No such page yet"'
-            parts.append(f'<a href="{escape(url_of(link.target))}"{missing}>{escape(link.label)}</a>')
+            parts.append(
+                f'<a href="{escape(url_of(link.target))}"{missing}>{escape(link.label)}</a>'
+            )
             parts.append(piece)
         return Markup("".join(parts))
 
@@ -114,7 +116,7 @@ def _link_from(match: re.Match[str]) -> WikiLink | None:
     target, label = (_BACKSLASH.sub(r"\1", part or "").strip() for part in match.groups())
     try:
         target = clean_name(target)
-    except InvalidName:
+    except InvalidNameError:
         return None
     return WikiLink(target, label or target)
 
@@ -167,7 +169,11 @@ def _render_link_open(
 def _build() -> MarkdownIt:
     # html=False escapes markup in the text; javascript:, data: and the like are refused
     # as link targets by markdown-it itself. Images would come from other sites: no.
-    markdown = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"]).disable("image")
+    markdown = (
+        MarkdownIt("commonmark", {"html": False})
+        .enable(["table", "strikethrough"])
+        .disable("image")
+    )
     markdown.inline.ruler.before("link", "wiki_link", _wiki_link_rule)
     markdown.add_render_rule("wiki_link", _render_wiki_link)
     markdown.add_render_rule("heading_open", _render_heading_open)

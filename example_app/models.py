@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import ForeignKey, Index, String, Text, UniqueConstraint
@@ -17,9 +18,13 @@ class Base(DeclarativeBase):
 
 
 db = SQLAlchemy(model_class=Base)
+if TYPE_CHECKING:  # type checkers do not see what Flask-SQLAlchemy makes of it
+    Model = Base
+else:
+    Model = db.Model
 
 # MariaDB compares text without regard to case and accents, and TEXT ends at 64 KiB there.
-_EXACT = {"mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin"}
+_EXACT: dict[str, Any] = {"mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin"}
 LongText = Text().with_variant(MEDIUMTEXT(), "mysql", "mariadb")
 Name = String(MAX_NAME)
 
@@ -29,12 +34,12 @@ def now() -> datetime:
     return datetime.now(UTC).replace(tzinfo=None)
 
 
-class Page(db.Model):
+class Page(Model):
     """A page as it stands. `version` counts its changes: an edit names the one it began from."""
 
     __tablename__ = "page"
     # A number given out once is never given again, so a page's history stays its own.
-    __table_args__ = {"sqlite_autoincrement": True, **_EXACT}
+    __table_args__ = ({"sqlite_autoincrement": True, **_EXACT},)
 
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(Name, unique=True)
@@ -44,7 +49,7 @@ class Page(db.Model):
     updated_at: Mapped[datetime] = mapped_column(default=now)
 
 
-class Revision(db.Model):
+class Revision(Model):
     """What a page was after each change. Kept when the page is deleted: no text is lost."""
 
     __tablename__ = "revision"
@@ -64,7 +69,7 @@ class Revision(db.Model):
     created_at: Mapped[datetime] = mapped_column(default=now)
 
 
-class Link(db.Model):
+class Link(Model):
     """That a page links to a name, whether or not a page of that name exists."""
 
     __tablename__ = "link"
@@ -74,7 +79,7 @@ class Link(db.Model):
     target: Mapped[str] = mapped_column(Name, primary_key=True)
 
 
-class Site(db.Model):
+class Site(Model):
     """The settings: one row, number 1."""
 
     __tablename__ = "site"

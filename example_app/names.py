@@ -16,36 +16,36 @@ from werkzeug.routing import BaseConverter, ValidationError
 
 MAX_NAME = 120  # characters
 
-_PLAIN = frozenset(
-    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-.,()'!*+=:@$&"
-)
+_PLAIN = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-.,()'!*+=:@$&")
 _ESCAPE = re.compile(r"~([0-9A-F]{2})")
 _BIDI_CONTROLS = frozenset("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
-class InvalidName(ValueError):
+class InvalidNameError(ValueError):
     """The name cannot be used; the message says why, in words for the person typing."""
 
 
 def clean_name(raw: str) -> str:
-    """Return the one spelling of a name, or raise InvalidName.
+    """Return the one spelling of a name, or raise InvalidNameError.
 
     Two names that a reader cannot tell apart must not be two pages: blanks at the ends
     are cut, runs of blanks become one, and composed characters are used (NFC).
     """
     name = " ".join(unicodedata.normalize("NFC", raw).split())
     if not name:
-        raise InvalidName("A page needs a name.")
+        raise InvalidNameError("A page needs a name.")
     if len(name) > MAX_NAME:
-        raise InvalidName(f"A name has at most {MAX_NAME} characters; this one has {len(name)}.")
+        raise InvalidNameError(
+            f"A name has at most {MAX_NAME} characters; this one has {len(name)}."
+        )
     for char in name:
         if unicodedata.category(char) in {"Cc", "Cs", "Cn"} or char in _BIDI_CONTROLS:
-            raise InvalidName(f"A name cannot hold the invisible character U+{ord(char):04X}.")
+            raise InvalidNameError(f"A name cannot hold the invisible character U+{ord(char):04X}.")
     return name
 
 
 def slug_from_name(name: str) -> str:
-    """Write a name for an address: blanks as ``_``, what addresses claim for themselves as ``~XX``."""
+    """Write a name for an address: blanks as ``_``, characters that have a meaning there ``~XX``."""
     slug = "".join(_slug_char(char) for char in name)
     return f"~2E{slug[1:]}" if slug.startswith(".") else slug
 
@@ -59,9 +59,9 @@ def _slug_char(char: str) -> str:
 
 
 def name_from_slug(slug: str) -> str:
-    """Read the name back; raises InvalidName for what `slug_from_name` cannot have written."""
+    """Read the name back; raises InvalidNameError for what `slug_from_name` cannot have written."""
     if "~" in _ESCAPE.sub("", slug):
-        raise InvalidName("This address is not one of a page.")
+        raise InvalidNameError("This address is not one of a page.")
     spaced = slug.replace("_", " ")
     return clean_name(_ESCAPE.sub(lambda match: chr(int(match[1], 16)), spaced))
 
@@ -75,7 +75,7 @@ class PageNameConverter(BaseConverter):
         """Turn a part of the address into a name; what is no name is not found."""
         try:
             return name_from_slug(value)
-        except InvalidName as error:
+        except InvalidNameError as error:
             raise ValidationError(str(error)) from error
 
     def to_url(self, value: str) -> str:

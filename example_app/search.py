@@ -27,9 +27,14 @@ def find(query: str) -> list[Found]:
     """Return the pages that hold every word of the query; those with it in their name first."""
     words = query.split()[:8]
     matches = and_(
-        *(or_(Page.name.icontains(w, autoescape=True), Page.text.icontains(w, autoescape=True)) for w in words)
+        *(
+            or_(Page.name.icontains(w, autoescape=True), Page.text.icontains(w, autoescape=True))
+            for w in words
+        )
     )
-    rows = db.session.execute(select(Page.name, Page.text).where(matches, Page.redirect_to.is_(None))).all()
+    rows = db.session.execute(
+        select(Page.name, Page.text).where(matches, Page.redirect_to.is_(None))
+    ).all()
     pattern = re.compile("|".join(re.escape(word) for word in words), re.IGNORECASE)
     rows = sorted(rows, key=lambda row: _rank(row.name, row.text, query, pattern))
     return [Found(row.name, _excerpt(row.text, pattern)) for row in rows[:_MOST]]
@@ -44,17 +49,27 @@ def _excerpt(text: str, pattern: re.Pattern[str]) -> Markup:
     words = _plain(text)
     match = pattern.search(words)
     start = words.rfind(" ", 0, max(0, match.start() - _AROUND)) + 1 if match else 0
-    end = words.rfind(" ", start, start + 2 * _AROUND) if len(words) > start + 2 * _AROUND else len(words)
+    end = (
+        words.rfind(" ", start, start + 2 * _AROUND)
+        if len(words) > start + 2 * _AROUND
+        else len(words)
+    )
     piece = words[start:end]
     marked, position = [], 0
     for hit in pattern.finditer(piece):
         marked += [escape(piece[position : hit.start()]), Markup("<mark>{}</mark>").format(hit[0])]
         position = hit.end()
     marked.append(escape(piece[position:]))
-    return Markup("… " if start else "") + Markup("").join(marked) + Markup(" …" if end < len(words) else "")
+    return (
+        Markup("… " if start else "")
+        + Markup("").join(marked)
+        + Markup(" …" if end < len(words) else "")
+    )
 
 
 def _plain(text: str) -> str:
     """Return about what a reader of the page sees, on one line."""
-    unmarked = re.sub(r"\[\[(?:[^|\]]*\|)?([^\]]*)\]\]|^\s*[#>]+ |[`*|\\]|-{3,}", r"\1", text, flags=re.MULTILINE)
+    unmarked = re.sub(
+        r"\[\[(?:[^|\]]*\|)?([^\]]*)\]\]|^\s*[#>]+ |[`*|\\]|-{3,}", r"\1", text, flags=re.MULTILINE
+    )
     return " ".join(unmarked.split())

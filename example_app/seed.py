@@ -9,9 +9,9 @@ that is killed halfway leaves nothing behind.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pydoc_data.topics import topics
 
 from flask import Flask
-from pydoc_data.topics import topics
 from sqlalchemy import select
 from sqlalchemy.exc import DBAPIError
 
@@ -36,7 +36,9 @@ def prepare(app: Flask, progress: Progress = lambda done, total: None) -> bool:
 
 def _create_tables(app: Flask) -> None:
     if db.engine.dialect.name == "sqlite":
-        with db.engine.connect() as connection:  # readers and the one writer do not wait for each other
+        with (
+            db.engine.connect() as connection
+        ):  # readers and the one writer do not wait for each other
             connection.exec_driver_sql("PRAGMA journal_mode=WAL")
     attempts = 5
     for attempt in range(1, attempts + 1):
@@ -62,7 +64,7 @@ def _fill(progress: Progress) -> bool:
             for done, (name, text) in enumerate(pages, 1):
                 edits.create(name, text)
                 progress(done, len(pages))
-    except edits.NameTaken:
+    except edits.NameTakenError:
         return False
     return True
 
@@ -70,7 +72,9 @@ def _fill(progress: Progress) -> bool:
 def _pages() -> list[tuple[str, str]]:
     names = names_by_topic(topics)
     groups = "\n\n".join(_group(title, keys, names) for title, keys in WELCOME_GROUPS.items())
-    navigation = "\n\n".join(_group(title, keys, names) for title, keys in NAVIGATION_GROUPS.items())
+    navigation = "\n\n".join(
+        _group(title, keys, names) for title, keys in NAVIGATION_GROUPS.items()
+    )
     return [
         *articles(topics),
         *PAGES.items(),

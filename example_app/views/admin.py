@@ -9,7 +9,7 @@ from flask.typing import ResponseReturnValue
 
 from .. import edits, forms
 from ..colour import PAPER, SLATE, readable
-from ..edits import EditConflict, unit_of_work
+from ..edits import EditConflictError, unit_of_work
 from ..wiki import wiki
 
 bp = Blueprint("admin", __name__)
@@ -27,7 +27,7 @@ def settings() -> ResponseReturnValue:
     try:
         with unit_of_work():
             edits.configure(form.version, **form.values)
-    except EditConflict:
+    except EditConflictError:
         form.version = wiki.settings.version
         return _form(form, theirs=asdict(wiki.settings)), 409
     flash("Saved. Every worker shows it from its next request on.")
@@ -36,12 +36,11 @@ def settings() -> ResponseReturnValue:
 
 @bp.get("/theme.css")
 def theme() -> Response:
-    """Return the accent colour as a stylesheet: no inline style, so the policy can forbid them all."""
+    """Return the accent colour as a stylesheet: inline styles are forbidden."""
     accent = wiki.settings.accent
-    css = (
-        f":root {{ --accent: {readable(accent, PAPER)}; }}\n"
-        f"@media (prefers-color-scheme: dark) {{ :root {{ --accent: {readable(accent, SLATE)}; }} }}\n"
-    )
+    by_day = f":root {{ --accent: {readable(accent, PAPER)}; }}"
+    by_night = f":root {{ --accent: {readable(accent, SLATE)}; }}"
+    css = f"{by_day}\n@media (prefers-color-scheme: dark) {{ {by_night} }}\n"
     response = Response(css, mimetype="text/css")
     # Its address carries the version of the settings.
     response.headers["Cache-Control"] = "public, max-age=31536000, immutable"

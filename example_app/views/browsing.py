@@ -10,7 +10,7 @@ from flask.typing import ResponseReturnValue
 from sqlalchemy import select
 
 from ..models import Revision, db
-from ..names import InvalidName, clean_name
+from ..names import InvalidNameError, clean_name
 from ..search import MAX_QUERY, find
 from ..wiki import Document, wiki
 
@@ -24,7 +24,9 @@ def front() -> ResponseReturnValue:
     name = wiki.pages.get(name) or name  # it may have been renamed
     recent = db.session.scalars(select(Revision).order_by(Revision.id.desc()).limit(6)).all()
     document = _document(name)
-    return render_template("front.html", name=name, document=document, recent=recent, total=len(wiki.pages))
+    return render_template(
+        "front.html", name=name, document=document, recent=recent, total=len(wiki.pages)
+    )
 
 
 @bp.get("/wiki/<page:name>")
@@ -56,7 +58,7 @@ def search() -> ResponseReturnValue:
     found = find(query) if query else []
     try:
         name = clean_name(query)
-    except InvalidName:
+    except InvalidNameError:
         name = None
     exists = name in wiki.pages if name else True
     return render_template("search.html", query=query, found=found, name=name, exists=exists)
@@ -70,7 +72,7 @@ def _document(name: str) -> Document | None:
 def _came_from() -> str | None:
     try:
         return clean_name(request.args.get("came_from", ""))
-    except InvalidName:
+    except InvalidNameError:
         return None
 
 

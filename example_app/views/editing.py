@@ -8,7 +8,7 @@ from sqlalchemy import select
 
 from .. import edits, forms
 from ..diff import compare
-from ..edits import Base, EditConflict, NameTaken, unit_of_work
+from ..edits import Base, EditConflictError, NameTakenError, unit_of_work
 from ..markup import render
 from ..models import Page, Revision, db
 from ..wiki import wiki
@@ -48,10 +48,12 @@ def edit(name: str) -> ResponseReturnValue:
                 edits.create(name, form.text, form.summary)
             else:
                 edits.save(form.base, form.text, form.summary)
-    except EditConflict:
+    except EditConflictError:
         return _conflict(name, form), 409
     flash("Saved. Every worker has it from its next request on.")
-    return redirect(url_for("browsing.article", name=name, stay=1 if wiki.pages.get(name) else None))
+    return redirect(
+        url_for("browsing.article", name=name, stay=1 if wiki.pages.get(name) else None)
+    )
 
 
 @bp.route("/rename/<page:name>", methods=["GET", "POST"])
@@ -68,16 +70,20 @@ def rename(name: str) -> ResponseReturnValue:
                 with unit_of_work():
                     leave = "leave_redirect" in request.form
                     edits.rename(base, new_name, leave_redirect=leave, summary=forms.summary())
-            except NameTaken:
+            except NameTakenError:
                 error = f"There is a page called “{new_name}” already."
-            except EditConflict:
-                error = "Somebody changed this page in the meantime. Have a look, then rename it again."
+            except EditConflictError:
+                error = (
+                    "Somebody changed this page in the meantime. Have a look, then rename it again."
+                )
             else:
                 flash(f"Renamed from “{name}”.")
                 return redirect(url_for("browsing.article", name=new_name))
         status = 400
     page = _page(name) or abort(404)
-    return render_template("rename.html", name=name, page=page, new_name=new_name, error=error), status
+    return render_template(
+        "rename.html", name=name, page=page, new_name=new_name, error=error
+    ), status
 
 
 @bp.route("/delete/<page:name>", methods=["GET", "POST"])
@@ -88,7 +94,7 @@ def delete(name: str) -> ResponseReturnValue:
         try:
             with unit_of_work():
                 edits.remove(forms.base() or abort(400), forms.summary())
-        except EditConflict:
+        except EditConflictError:
             error = "Somebody changed this page in the meantime. Have a look before you delete it."
         else:
             flash(f"Deleted “{name}”. Its history is kept, and it can be brought back.")

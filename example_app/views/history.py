@@ -21,7 +21,10 @@ def recent() -> ResponseReturnValue:
     """List the latest changes of all pages. Not cached: it changes with every edit."""
     before = min(request.args.get("before", _LARGEST, type=int), _LARGEST)
     rows = db.session.scalars(
-        select(Revision).where(Revision.id < max(before, 0)).order_by(Revision.id.desc()).limit(_AT_ONCE + 1)
+        select(Revision)
+        .where(Revision.id < max(before, 0))
+        .order_by(Revision.id.desc())
+        .limit(_AT_ONCE + 1)
     ).all()
     older = rows[_AT_ONCE - 1].id if len(rows) > _AT_ONCE else None
     return render_template("recent.html", revisions=rows[:_AT_ONCE], older=older, pages=wiki.pages)
@@ -39,7 +42,9 @@ def of_page(name: str) -> ResponseReturnValue:
     ).all()
     if not revisions:
         abort(404)
-    return render_template("history.html", name=name, revisions=revisions, exists=page_id is not None)
+    return render_template(
+        "history.html", name=name, revisions=revisions, exists=page_id is not None
+    )
 
 
 @bp.get(f"/revision/<int(max={_LARGEST}):revision_id>")
@@ -47,7 +52,9 @@ def revision(revision_id: int) -> ResponseReturnValue:
     """Show a page as it was, and what was changed then."""
     row = db.session.get(Revision, revision_id) or abort(404)
     earlier = db.session.scalar(
-        select(Revision.text).where(Revision.page_id == row.page_id, Revision.version == row.version - 1)
+        select(Revision.text).where(
+            Revision.page_id == row.page_id, Revision.version == row.version - 1
+        )
     )
     return render_template(
         "revision.html",
