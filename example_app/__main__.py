@@ -12,7 +12,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from .app import create_app
 from .models import db
 from .seed import prepare
-from .server import Server
+from .server import WORKER_CLASSES, Server
 
 
 @click.command(context_settings={"show_default": True, "help_option_names": ["-h", "--help"]})
@@ -21,7 +21,7 @@ from .server import Server
     "--port", default=8000, type=click.IntRange(0, 65535), help="Port; 0 takes a free one."
 )
 @click.option("--workers", default=4, type=click.IntRange(1, 64), help="Worker processes.")
-@click.option("--worker-class", default="sync", type=click.Choice(["sync", "gthread"]))
+@click.option("--worker-class", default="sync", type=click.Choice(list(WORKER_CLASSES)))
 @click.option(
     "--threads", default=1, type=click.IntRange(1, 64), help="Threads per worker, for gthread."
 )
@@ -57,7 +57,11 @@ def main(
         f"Wiki:     http://{host}:{port or '(see below)'}\nDatabase: {where}\nWorkers:  {workers}\n"
     )
     Server(
-        app, bind=f"{host}:{port}", workers=workers, worker_class=worker_class, threads=threads
+        app,
+        bind=f"{host}:{port}",
+        workers=workers,
+        worker_class=WORKER_CLASSES[worker_class],
+        threads=threads,
     ).run()
 
 

@@ -45,7 +45,7 @@ def clean_name(raw: str) -> str:
 
 
 def slug_from_name(name: str) -> str:
-    """Write a name for an address: blanks as ``_``, characters that have a meaning there ``~XX``."""
+    """Write a name for an address: blanks as ``_``, characters with a meaning there ``~XX``."""
     slug = "".join(_slug_char(char) for char in name)
     return f"~2E{slug[1:]}" if slug.startswith(".") else slug
 

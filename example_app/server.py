@@ -3,12 +3,35 @@
 from __future__ import annotations
 
 import os
+import select
+import socket
 from typing import Any
 
 from flask import Flask
 from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
 from gunicorn.workers.base import Worker
+from gunicorn.workers.sync import SyncWorker
+
+_IDLE_SECONDS = 1
+
+
+class OneAtATime(SyncWorker):
+    """gunicorn's simplest worker, but for connections that browsers open on suspicion.
+
+    Those say nothing until they are needed, and each would hold a whole worker till its
+    time-out. Closed early, they cost the browser nothing: it opens another one.
+    """
+
+    def handle(self, listener: socket.socket, client: socket.socket, addr: Any) -> None:
+        """Answer a request if one comes."""
+        if select.select([client], [], [], _IDLE_SECONDS)[0]:
+            super().handle(listener, client, addr)
+        else:
+            client.close()
+
+
+WORKER_CLASSES = {"sync": OneAtATime, "gthread": "gthread"}
 
 
 class Server(BaseApplication):
