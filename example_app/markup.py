@@ -24,6 +24,7 @@ from .names import InvalidNameError, clean_name
 # lengths are bounded, or a text of nothing but brackets would take minutes.
 _LINK = re.compile(r"\[\[((?:\\.|[^\]\\|\n]){1,250})(?:\|((?:\\.|[^\]\\\n]){1,250}))?\]\]")
 _REDIRECT = re.compile(r"\s*#redirect\s+(\[\[.+\]\])\s*\Z", re.IGNORECASE)
+_BRACKETS = re.compile(r"\[+")
 _BACKSLASH = re.compile(r"\\(.)")
 # markdown-it replaces every NUL of the text, so this mark can only be our own.
 _MARK = re.compile("\0(\\d+)\0")
@@ -125,12 +126,23 @@ def _wiki_link_rule(state: StateInline, silent: bool) -> bool:
     match = _LINK.match(state.src, state.pos, state.posMax)
     link = _link_from(match) if match else None
     if match is None or link is None:
-        return False
+        return _pass_over_brackets(state)
     if not silent:
         token = state.push("wiki_link", "", 0)
         token.meta = {"link": link}
         token.content = link.label
     state.pos = match.end()
+    return True
+
+
+def _pass_over_brackets(state: StateInline) -> bool:
+    """Take brackets that nothing closes as text, or the rule for links tries each of them."""
+    if state.src[state.pos] != "[" or state.src.find("]", state.pos, state.posMax) >= 0:
+        return False
+    brackets = _BRACKETS.match(state.src, state.pos)
+    assert brackets is not None
+    state.pending += brackets[0]
+    state.pos = brackets.end()
     return True
 
 

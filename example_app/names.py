@@ -16,7 +16,7 @@ from werkzeug.routing import BaseConverter, ValidationError
 
 MAX_NAME = 120  # characters
 
-_PLAIN = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-.,()'!*+=:@$&")
+_PLAIN = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-.,()!*+=:@$")
 _ESCAPE = re.compile(r"~([0-9A-F]{2})")
 _BIDI_CONTROLS = frozenset("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
@@ -80,4 +80,4 @@ class PageNameConverter(BaseConverter):
 
     def to_url(self, value: str) -> str:
         """Turn a name into a part of an address."""
-        return quote(slug_from_name(value), safe="~-.,()'!*+=:@$&_")
+        return quote(slug_from_name(value), safe="~-.,()!*+=:@$_")

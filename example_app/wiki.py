@@ -113,11 +113,14 @@ class Article:
 
     @cached("name")
     def backlinks(self) -> tuple[str, ...]:
-        """The names of the pages that link to this name."""
-        names = db.session.scalars(
-            select(Page.name).join(Link, Link.source_id == Page.id).where(Link.target == self.name)
-        )
-        return tuple(sorted(names, key=_order))
+        """The names of the pages that link here."""
+        return linking_to(self.name)
+
+
+def linking_to(name: str) -> tuple[str, ...]:
+    """Return the names of the pages that link to a name, whether or not there is such a page."""
+    sources = select(Page.name).join(Link, Link.source_id == Page.id).where(Link.target == name)
+    return tuple(sorted(db.session.scalars(sources), key=_order))
 
 
 def _order(name: str) -> tuple[str, str]:

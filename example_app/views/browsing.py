@@ -9,10 +9,10 @@ from flask import Blueprint, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from sqlalchemy import select
 
-from ..models import Revision, db
+from ..models import Page, Revision, db
 from ..names import InvalidNameError, clean_name
 from ..search import MAX_QUERY, find
-from ..wiki import Document, wiki
+from ..wiki import Document, linking_to, wiki
 
 bp = Blueprint("browsing", __name__)
 
@@ -86,8 +86,9 @@ def _missing(name: str) -> ResponseReturnValue:
         "missing.html",
         name=name,
         similar=[by_folded[folded] for folded in close],
-        backlinks=wiki.article(name).backlinks,
+        backlinks=linking_to(name),  # not the cached ones, for the reason above
         last=last,
+        now_called=last and db.session.scalar(select(Page.name).where(Page.id == last.page_id)),
     )
     return html, 404
 
