@@ -21,12 +21,7 @@ def explain(
     """Return the error to raise from *error*, or None: then it is the user's to see as it is."""
     codes = _codes(dialect, error)
     if codes & _NO_TABLE:
-        return TableError(
-            f"the table {table!r} of coherent_cache, or {table + '_lane'!r}, does not exist: "
-            f"create it with manager.create_table(), with 'coherent-cache init', or with a "
-            f"migration (see 'Migrations' in the documentation)",
-            table=table,
-        )
+        return missing_table(table)
     if codes & _NO_COLUMN:
         return TableError(
             f"the table {table!r} is not one of this release of coherent_cache (an older "
@@ -48,6 +43,16 @@ def explain(
             keys=keys,
         )
     return None
+
+
+def missing_table(table: str) -> TableError:
+    """The error for a table that is not there."""
+    return TableError(
+        f"the table {table!r} of coherent_cache, or {table + '_lane'!r}, does not exist: "
+        f"create it with manager.create_table(), with 'coherent-cache init', or with a "
+        f"migration (see 'Migrations' in the documentation)",
+        table=table,
+    )
 
 
 def _codes(dialect: Dialect, error: DBAPIError) -> set[str | int]:

@@ -65,8 +65,10 @@ class Load:
         if written:
             self.owners.add(transaction)
         # A snapshot opened before this load began may be older than the newest reading of the
-        # ledger: its label counts.  Where each statement has a snapshot of its own, it is new.
-        if not statement_snapshots and transaction.manager is self.manager:
+        # ledger: its label counts.  Where each statement has a snapshot of its own, it is new,
+        # but for the objects that an ORM session kept.
+        is_new = statement_snapshots and not transaction.keeps_objects
+        if not is_new and transaction.manager is self.manager:
             self.label = min(self.label, label)
 
     def absorb(self, entry: Entry, manager: Any) -> None:

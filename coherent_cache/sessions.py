@@ -16,7 +16,9 @@ from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, SessionTransaction
 
+from .greenlets import current_owner
 from .scope import current_scope
+from .transaction import Transaction
 
 if TYPE_CHECKING:
     from .manager import CacheManager
@@ -30,6 +32,11 @@ class SessionWatch:
         self._pending: weakref.WeakKeyDictionary[SessionTransaction, set[str]] = (
             weakref.WeakKeyDictionary()
         )
+        # Who let keys wait with the session last.
+        self._owners: weakref.WeakKeyDictionary[Session, object] = weakref.WeakKeyDictionary()
+        self._labels: weakref.WeakKeyDictionary[Session, int] = weakref.WeakKeyDictionary()
+        # Invalidated while the session had no transaction yet.
+        self._early: weakref.WeakKeyDictionary[Session, set[str]] = weakref.WeakKeyDictionary()
         self._connections: weakref.WeakKeyDictionary[Session, weakref.WeakSet[Connection]] = (
             weakref.WeakKeyDictionary()
         )
@@ -61,22 +68,25 @@ class SessionWatch:
         return [c for c in self._connections.get(session, ()) if not c.closed]
 
     def may_carry(self, session: Session) -> bool:
-        """Whether *session* has a transaction that may come to write to the manager's engine."""
-        return session.in_transaction() and _may_bind(session, self._manager.engine)
+        """Whether *session* may come to write to the manager's engine."""
+        return _may_bind(session, self._manager.engine)
 
     def invalidate(self, session: Session, keys: Iterable[str]) -> None:
-        """Let *keys* wait with the session's innermost transaction."""
+        """Let *keys* wait with the session's innermost transaction, or for its next one."""
+        self._owners[session] = current_owner()
         transaction = session.get_nested_transaction() or session.get_transaction()
         if transaction is not None:
             self._pending.setdefault(transaction, set()).update(keys)
+        else:
+            self._early.setdefault(session, set()).update(keys)
 
     def hides(self, session: Session, keys: frozenset[str]) -> bool:
         """Whether one of *keys* waits with *session*."""
         return not keys.isdisjoint(self._waiting(session))
 
-    def has_pending(self, session: Session) -> bool:
-        """Whether any key waits with *session*."""
-        return bool(self._waiting(session))
+    def has_pending(self, session: Session, owner: object) -> bool:
+        """Whether *owner*, a thread or task, has let a key wait with *session*."""
+        return self._owners.get(session) == owner and bool(self._waiting(session))
 
     def _waiting(self, session: Session) -> set[str]:
         found: set[str] = set()
@@ -91,6 +101,9 @@ class SessionWatch:
     def _after_transaction_create(self, session: Session, transaction: SessionTransaction) -> None:
         if transaction.parent is None:
             current_scope().add_session(session)
+            early = self._early.pop(session, None)
+            if early:
+                self._pending.setdefault(transaction, set()).update(early)
 
     def _after_begin(
         self, session: Session, transaction: SessionTransaction, connection: Connection
@@ -98,11 +111,31 @@ class SessionWatch:
         found = self._manager.transaction_of(connection)
         if found is None:
             return
+        self._label(session, found)
         self._connections.setdefault(session, weakref.WeakSet()).add(connection)
         # A session opened elsewhere: what works with it here works in its transaction.
         current_scope().add_session(session)
         if found.watch.carries(found):
             found.invalidate(self._pending.pop(transaction, ()))
+
+    def _label(self, session: Session, transaction: Transaction) -> None:
+        """Note how old the objects of *session* may be that a retriever gets from it.
+
+        The interleaving it guards against: the session loads an object, another process changes
+        its row and commits, the ledger is looked at, and a retriever selects the row: the session
+        hands out the object it has, older than any snapshot of that moment.  So what is read
+        through a session is as old as the session's transaction, or, where objects outlive that,
+        as the first transaction since it was empty.  (Test: test_case_06_identity_map.)
+        """
+        # Looking at the ledger first lets the values be published that are read later on.
+        self._manager.check_view_early()
+        label = self._manager.store.label
+        if transaction.label is not None:
+            label = min(label, transaction.label)
+        if not session.expire_on_commit and session.identity_map:
+            label = min(label, self._labels.get(session, -1))
+        self._labels[session] = transaction.label = label
+        transaction.keeps_objects = True
 
     def _after_commit(self, session: Session) -> None:
         nested = session.get_nested_transaction()

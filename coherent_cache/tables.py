@@ -8,9 +8,10 @@ import tempfile
 
 from filelock import FileLock
 from sqlalchemy import Engine, inspect
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, NoSuchTableError
 
 from .errors import TableError
+from .explain import missing_table
 from .schema import LedgerTables
 
 #: Seconds to wait for another process of this host that creates the table.
@@ -35,7 +36,11 @@ def verify_tables(engine: Engine, tables: LedgerTables) -> None:
     with engine.connect() as connection:
         inspector = inspect(connection)
         for table in (tables.log, tables.lanes):
-            found = {c["name"] for c in inspector.get_columns(table.name, schema=table.schema)}
+            try:
+                columns = inspector.get_columns(table.name, schema=table.schema)
+            except NoSuchTableError as error:
+                raise missing_table(tables.log.name) from error
+            found = {c["name"] for c in columns}
             missing = sorted(set(table.columns.keys()) - found)
             if missing:
                 raise TableError(

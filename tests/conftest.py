@@ -20,8 +20,6 @@ from .databases import (
 )
 from .workers import Worker, metadata
 
-_untested: dict[str, str] = {}
-
 FILES = ["sqlite-wal", "sqlite-journal"]
 SERVERS = ["postgresql", "mariadb"]
 
@@ -39,7 +37,6 @@ def service() -> Iterator[Callable[[str], URL]]:
         if reason is not None:
             if REQUIRED:
                 pytest.fail(f"{kind} is required and does not answer: {reason}")
-            _untested[kind] = reason
             pytest.skip(f"{kind} does not answer: {reason}")
         if kind not in made:
             made[kind] = create_database(kind)
@@ -109,8 +106,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Say which database was not tested."""
-    for kind, reason in _untested.items():
-        terminalreporter.write_line(
-            f"NOT TESTED on {kind}: {reason} (set {SERVICES[kind][0]})", yellow=True
-        )
+    """Say which service was not tested, also where the tests ran in other processes."""
+    skipped = [str(report.longrepr) for report in terminalreporter.stats.get("skipped", ())]
+    for kind, (variable, _) in SERVICES.items():
+        missed = [reason for reason in skipped if f"{kind} does not answer" in reason]
+        if missed:
+            terminalreporter.write_line(
+                f"NOT TESTED on {kind}: {len(missed)} tests were skipped because it does not "
+                f"answer (set {variable})",
+                yellow=True,
+            )
