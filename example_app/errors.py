@@ -6,7 +6,7 @@ from flask import Flask, current_app, render_template, request
 from flask.typing import ResponseReturnValue
 from flask_wtf.csrf import CSRFError  # type: ignore[import-untyped]
 from sqlalchemy.exc import DBAPIError
-from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+from werkzeug.exceptions import HTTPException, InternalServerError, RequestEntityTooLarge
 
 from .models import db
 
@@ -44,6 +44,8 @@ def show(error: HTTPException) -> ResponseReturnValue:
         return error
     if isinstance(error, RequestEntityTooLarge):
         _drain()
+    if isinstance(error, InternalServerError) and _is_from_driver(error.original_exception):
+        return _page(503)
     return _page(error.code, error.description if error.code == 400 else None)
 
 
@@ -57,6 +59,12 @@ def show_database_down(error: DBAPIError) -> ResponseReturnValue:
     current_app.logger.error("The database failed: %s", error.orig, exc_info=error)
     db.session.rollback()
     return _page(503 if error.connection_invalidated or not error.statement else 500)
+
+
+def _is_from_driver(error: BaseException | None) -> bool:
+    """Tell whether a driver raised this: a check of the cache goes past SQLAlchemy's wrapping."""
+    driver = db.engine.dialect.loaded_dbapi
+    return driver is not None and isinstance(error, driver.Error)
 
 
 def _page(code: int, detail: str | None = None) -> ResponseReturnValue:

@@ -43,6 +43,7 @@ class Server:
     process: subprocess.Popen[bytes]
     port: int
     log: Path
+    url: URL | None  # None: a SQLite file
 
     def person(self) -> Person:
         return over_http(self.port)
@@ -90,7 +91,7 @@ def serve(instance: Path, url: URL | None = None) -> Iterator[Server]:
         )
     try:
         found = until(lambda: _listening(process, log))
-        yield Server(process, int(found[1]), log)
+        yield Server(process, int(found[1]), log, url)
     finally:
         process.send_signal(signal.SIGTERM)
         try:
