@@ -23,6 +23,7 @@ from .topics import articles, names_by_topic
 from .wiki import NAVIGATION, wiki
 
 Progress = Callable[[int, int], None]
+_ATTEMPTS = 5
 
 
 def prepare(app: Flask, progress: Progress = lambda done, total: None) -> bool:
@@ -40,33 +41,40 @@ def _create_tables(app: Flask) -> None:
             db.engine.connect() as connection
         ):  # readers and the one writer do not wait for each other
             connection.exec_driver_sql("PRAGMA journal_mode=WAL")
-    attempts = 5
-    for attempt in range(1, attempts + 1):
+    for attempt in range(1, _ATTEMPTS + 1):
         try:
             db.create_all()
             break
         except DBAPIError:  # another start created one of the tables after we had looked
-            if attempt == attempts:
+            if attempt == _ATTEMPTS:
                 raise
     app.extensions["coherent_cache"].manager.create_table()
 
 
 def _fill(progress: Progress) -> bool:
-    if db.session.scalar(select(Site.id)) is not None:
+    """Fill the tables if they are empty; another start may be doing the same."""
+    for _ in range(_ATTEMPTS):
+        filled = db.session.scalar(select(Site.id)) is not None
         db.session.rollback()
-        return False
-    try:
-        with edits.unit_of_work():
-            db.session.add(Site(id=1, **SETTINGS))
-            db.session.flush()
-            del wiki.settings
-            pages = _pages()
-            for done, (name, text) in enumerate(pages, 1):
-                edits.create(name, text)
-                progress(done, len(pages))
-    except edits.NameTakenError:
-        return False
-    return True
+        if filled:
+            return False
+        try:
+            with edits.unit_of_work():
+                _write(progress)
+        except edits.EditConflictError:
+            continue  # another start was faster, or both were stopped by the database
+        return True
+    raise RuntimeError("The wiki could not be filled: other starts were in the way every time.")
+
+
+def _write(progress: Progress) -> None:
+    db.session.add(Site(id=1, **SETTINGS))
+    db.session.flush()
+    del wiki.settings
+    pages = _pages()
+    for done, (name, text) in enumerate(pages, 1):
+        edits.create(name, text)
+        progress(done, len(pages))
 
 
 def _pages() -> list[tuple[str, str]]:

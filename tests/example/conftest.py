@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from pydoc_data.topics import topics
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from jinja2 import FileSystemBytecodeCache
 from example_app import create_app
 from example_app.models import db
 from example_app.seed import prepare
+from example_app.topics import articles
 
 from ..databases import create_database, drop_database
 from .person import Person, through
@@ -27,6 +29,8 @@ from .serving import Server, serve
 _compiled = tempfile.TemporaryDirectory()
 _templates = FileSystemBytecodeCache(_compiled.name)
 
+#: The topics of this Python, and what the example brings along itself.
+PAGES = len(dict(articles(topics))) + 4
 KINDS = ["sqlite", "postgresql", "mariadb"]
 
 

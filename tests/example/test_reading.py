@@ -12,6 +12,7 @@ from sqlalchemy.exc import OperationalError
 from example_app import edits
 from example_app.models import Link, Page, db
 
+from .conftest import PAGES
 from .person import Person
 
 
@@ -20,7 +21,7 @@ from .person import Person
     [
         ("/", "Python Topics The help that comes with Python"),
         ("/wiki/The_with_statement", "Read Edit History Rename Delete The with statement"),
-        ("/pages", "82 pages"),
+        ("/pages", f"{PAGES} pages"),
         ("/search?q=context+manager", "With Statement Context Managers"),
         ("/search", "Type one or more words"),
         ("/recent", "Changes"),

@@ -17,7 +17,7 @@ from example_app.models import Page, Site, db
 from example_app.seed import prepare
 from example_app.wiki import NAVIGATION
 
-from .conftest import KINDS, close, make_app
+from .conftest import KINDS, PAGES, close, make_app
 from .serving import ROOT, environment
 
 _START = (
@@ -51,7 +51,7 @@ def test_starts_at_once_fill_it_once(
     assert sorted(out.strip() for out, _ in said) == ["filled", "found", "found"], said
     app = make_app(folders[0], **({} if url is None else {"DATABASE_URL": arguments[0]}))
     with app.app_context():
-        assert db.session.scalar(select(func.count()).select_from(Page)) == 82
+        assert db.session.scalar(select(func.count()).select_from(Page)) == PAGES
         assert db.session.scalar(select(func.count()).select_from(Site)) == 1
         assert db.session.scalar(select(Page.version).where(Page.name == NAVIGATION)) == 1
     close(app)
