@@ -19,8 +19,8 @@ from .keys import make_key
 from .manager import CacheManager, Statistics
 from .resolve import add_manager_source, set_manager_resolver
 from .schema import add_tables
-from .scope import View
 from .source import ConnectionSource
+from .view import View
 
 __version__ = "0.1.0"
 

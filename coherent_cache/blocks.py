@@ -4,25 +4,25 @@ from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from .core import Core
 from .errors import SynchronousUseError
 from .greenlets import current_owner, spawn
 from .scope import current_scope
+from .sessions import SessionWatch
 from .transaction import Transaction
-
-if TYPE_CHECKING:
-    from .manager import CacheManager
 
 
 class _Block:
     """A ``with`` or, on an asynchronous engine, an ``async with`` block around a connection."""
 
-    def __init__(self, manager: CacheManager) -> None:
-        self._manager = manager
+    def __init__(self, core: Core, sessions: SessionWatch) -> None:
+        self._core = core
+        self._sessions = sessions
         self._opened: AbstractContextManager[Connection] | None = None
         self._aopened: AbstractAsyncContextManager[AsyncConnection] | None = None
 
@@ -38,14 +38,14 @@ class _Block:
         """A new connection was opened."""
 
     def __enter__(self) -> Connection:
-        if self._manager.is_async:
+        if self._core.is_async:
             raise SynchronousUseError(
                 "the manager's engine is asynchronous: use 'async with' instead of 'with'"
             )
         existing = self._existing()
         if existing is not None:
             return existing
-        opened: AbstractContextManager[Connection] = self._new(self._manager.engine)
+        opened: AbstractContextManager[Connection] = self._new(self._core.engine)
         connection = opened.__enter__()
         self._opened = opened
         self._entered(connection)
@@ -62,7 +62,7 @@ class _Block:
             opened.__exit__(kind, error, traceback)
 
     async def __aenter__(self) -> AsyncConnection:
-        engine = self._manager.async_engine
+        engine = self._core.async_engine
         if engine is None:
             raise SynchronousUseError(
                 "the manager's engine is synchronous: use 'with' instead of 'async with'"
@@ -91,7 +91,7 @@ class BeginBlock(_Block):
     """A transaction of this context; a block inside another one joins it."""
 
     def _existing(self) -> Connection | None:
-        for transaction in current_scope().transactions(self._manager):
+        for transaction in current_scope().transactions(self._core):
             if transaction.joinable and transaction.owner == current_owner():
                 connection: Connection | None = transaction.watch.connection_of(transaction)
                 return connection
@@ -101,7 +101,7 @@ class BeginBlock(_Block):
         return engine.begin()
 
     def _entered(self, connection: Connection) -> None:
-        transaction = self._manager.transaction_of(connection)
+        transaction = self._core.transaction_of(connection)
         if transaction is not None:
             transaction.joinable = True
 
@@ -111,15 +111,14 @@ class ConnectBlock(_Block):
 
     def _existing(self) -> Connection | None:
         scope = current_scope()
-        sessions = self._manager.sessions
         for session in scope.sessions():
             # What the session is about to write belongs to what its own request sees.
-            if sessions.has_pending(session, current_owner()) and not session._flushing:
+            if self._sessions.has_pending(session, current_owner()) and not session._flushing:
                 session.flush()
         found: Connection | None = None
-        for transaction in scope.transactions(self._manager):
+        for transaction in scope.transactions(self._core):
             connection: Connection | None = transaction.watch.connection_of(transaction)
-            if connection is None or connection.engine.pool is not self._manager.engine.pool:
+            if connection is None or connection.engine.pool is not self._core.engine.pool:
                 continue
             if transaction.owner != current_owner() and not _handed_over(transaction):
                 continue

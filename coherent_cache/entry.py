@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
-
-if TYPE_CHECKING:
-    from .transaction import Outcome, Transaction
+from typing import Any, NamedTuple, TypeAlias
 
 
 class Slot(NamedTuple):
@@ -36,7 +33,7 @@ class Entry:
         value: Any,
         label: int,
         keys: frozenset[str],
-        owners: frozenset[Transaction | Outcome] = frozenset(),
+        owners: frozenset[Any] = frozenset(),
     ) -> None:
         self.value = value
         self.label = label

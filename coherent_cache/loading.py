@@ -6,19 +6,19 @@ load, for the retriever.  Every step between is one function for both.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from .core import Core
 from .entry import Entry, Slot
 from .flights import Flights
 from .greenlets import current_owner, spawn, wait_for, wait_for_async
 from .load import Chain, Flight, Load, current_load, forbid_recursion
-from .scope import Scope, View, current_scope, current_view, open_view
+from .scope import Scope, current_scope, current_view, open_view
+from .sessions import SessionWatch
+from .source import SourceWatch
 from .transaction import Outcome
-
-if TYPE_CHECKING:
-    from .manager import CacheManager
+from .view import View
 
 #: How often a caller waits for loads that end with nothing for him before he loads himself.
 _WAITS = 3
@@ -29,10 +29,10 @@ class _Read:
 
     __slots__ = ("chain", "changes", "is_request", "owner", "parent", "scope", "slot", "view")
 
-    def __init__(self, manager: CacheManager, slot: Slot) -> None:
+    def __init__(self, core: Core, slot: Slot) -> None:
         self.slot = slot
         self.scope = current_scope()
-        view = current_view(manager)
+        view = current_view(core)
         self.is_request = view is not None
         #: Outside a request a view that lasts for this read, and for what its retriever reads.
         self.view = view if view is not None else View()
@@ -49,9 +49,11 @@ class _Read:
 class Loader:
     """The reads of one manager."""
 
-    def __init__(self, manager: CacheManager) -> None:
-        self._manager = manager
-        self._store = manager.store
+    def __init__(self, core: Core, sessions: SessionWatch, source: SourceWatch | None) -> None:
+        self._core = core
+        self._sessions = sessions
+        self._source = source
+        self._store = core.store
         self._flights = Flights()
         self.loads = 0
 
@@ -59,51 +61,51 @@ class Loader:
         """Return the value of *slot*, by *compute* if need be."""
         found = self._from_view(slot)
         if found is None:
-            read = _Read(self._manager, slot)
+            read = _Read(self._core, slot)
             found = self._look_up(read)
             if found is None:
                 found = self._load(read, compute)
             if read.parent is not None:
-                read.parent.absorb(found, self._manager)
+                read.parent.absorb(found, self._core)
         return found.value
 
     async def aget(self, slot: Slot, compute: Callable[[], Awaitable[Any]]) -> Any:
         """`get` for a coroutine function."""
         found = self._from_view(slot)
         if found is None:
-            read = _Read(self._manager, slot)
+            read = _Read(self._core, slot)
             found = await self._io(self._look_up, read)
             if found is None:
                 found = await self._aload(read, compute)
             if read.parent is not None:
-                read.parent.absorb(found, self._manager)
+                read.parent.absorb(found, self._core)
         return found.value
 
     # The steps of a read
 
     def _from_view(self, slot: Slot) -> Entry | None:
-        view = current_view(self._manager)
+        view = current_view(self._core)
         if view is None:
             return None
         found = view.values.get(slot)
         if found is not None:
             load = current_load.get()
             if load is not None:
-                load.absorb(found, self._manager)
+                load.absorb(found, self._core)
         return found
 
     def _look_up(self, read: _Read) -> Entry | None:
         """A value that is there already."""
-        if self._manager.source is not None:
-            self._manager.source.notice()
-        for transaction in read.scope.transactions(self._manager):
+        if self._source is not None:
+            self._source.notice()
+        for transaction in read.scope.transactions(self._core):
             found = transaction.find(read.slot, read.owner)
             if found is not None:
                 read.view.hits += 1
                 return found
         if self._hides(read.scope, frozenset((read.slot.key,))):
             return None
-        self.check(read.view, read.scope)
+        self._core.check(read.view, read.scope)
         return self._from_store(read)
 
     def _from_store(self, read: _Read) -> Entry | None:
@@ -113,29 +115,17 @@ class Loader:
         read.view.hits += 1
         return read.keep(found)
 
-    def check(self, view: View, scope: Scope) -> None:
-        """Look at the ledger, unless this view has."""
-        if view.checked:
-            return
-        start = time.perf_counter()
-        self._manager.access.check(list(scope.transactions(self._manager)))
-        view.check_seconds += time.perf_counter() - start
-        view.checks += 1
-        view.label = self._store.label
-        view.checked = True
-
     def _hides(self, scope: Scope, keys: frozenset[str]) -> bool:
         """Whether a transaction or session around the caller has invalidated one of *keys*."""
-        sessions = self._manager.sessions
-        return any(t.hides(keys) for t in scope.transactions(self._manager)) or any(
-            sessions.hides(session, keys) for session in scope.sessions()
+        return any(t.hides(keys) for t in scope.transactions(self._core)) or any(
+            self._sessions.hides(session, keys) for session in scope.sessions()
         )
 
     def _is_alone(self, read: _Read) -> bool:
         """Whether the value has to be computed for this caller, not for others or by them: his
         own transaction has written, or he has invalidated it."""
-        forbid_recursion(self._manager, read.slot, read.parent)
-        transactions = list(read.scope.transactions(self._manager))
+        forbid_recursion(self._core, read.slot, read.parent)
+        transactions = list(read.scope.transactions(self._core))
         if read.parent is None:
             read.chain.holds_connection = bool(transactions)
         return any(t.dirty for t in transactions) or self._hides(
@@ -193,14 +183,14 @@ class Loader:
 
     def _compute(self, read: _Read, compute: Callable[[], Any]) -> Entry:
         load = self._begin(read)
-        with _Loading(self._manager, read, load):
+        with _Loading(self._core, read, load):
             value = compute()
             self._settle(load)
         return self._keep(read, load.result(value))
 
     async def _acompute(self, read: _Read, compute: Callable[[], Awaitable[Any]]) -> Entry:
         load = self._begin(read)
-        with _Loading(self._manager, read, load):
+        with _Loading(self._core, read, load):
             value = await compute()
             await self._io(self._settle, load)
         return self._keep(read, load.result(value))
@@ -210,15 +200,15 @@ class Loader:
         label = self._store.label
         self.loads += 1
         read.view.misses += 1
-        load = Load(self._manager, read.slot, label, read.parent, read.chain)
-        if self._manager.source is not None:
-            self._manager.source.touch(load)
+        load = Load(self._core, read.slot, label, read.parent, read.chain)
+        if self._source is not None:
+            self._source.touch(load)
         return load
 
     def _settle(self, load: Load) -> None:
         """Ask about the transactions that the retriever read in and that go on after it."""
-        if self._manager.source is not None:
-            self._manager.source.touch(load)
+        if self._source is not None:
+            self._source.touch(load)
         for transaction in list(load.touched):
             found = transaction.watch.probe(transaction)
             load.settle(transaction, found.written, found.statement_snapshots)
@@ -236,7 +226,7 @@ class Loader:
                 if read.is_request:
                     owner.concerns(read.view)
             return entry
-        for transaction in read.scope.transactions(self._manager):
+        for transaction in read.scope.transactions(self._core):
             if transaction.hides(entry.keys):
                 transaction.remember(read.slot, read.owner, entry)
                 return entry
@@ -245,7 +235,7 @@ class Loader:
         return read.keep(entry)
 
     async def _io(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        if self._manager.is_async:
+        if self._core.is_async:
             return await spawn(function, *arguments)
         return function(*arguments)
 
@@ -275,9 +265,9 @@ class _Landing:
 class _Loading:
     """The retriever runs: the load is the context's current one, and so is the view."""
 
-    def __init__(self, manager: CacheManager, read: _Read, load: Load) -> None:
+    def __init__(self, core: Core, read: _Read, load: Load) -> None:
         self._load = load
-        self._view = None if read.is_request else open_view(manager, read.view, request=False)
+        self._view = None if read.is_request else open_view(core, read.view, request=False)
 
     def __enter__(self) -> None:
         self._outer = current_load.get()

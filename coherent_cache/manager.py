@@ -2,51 +2,36 @@
 
 from __future__ import annotations
 
-import logging
-import os
-import weakref
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, MetaData
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import (
-    AsyncConnection,
-    AsyncEngine,
-    AsyncSession,
-    async_scoped_session,
-)
-from sqlalchemy.orm import Session, scoped_session
+from sqlalchemy import Engine, MetaData
+from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import StaticPool
 
-from .access import LedgerAccess
 from .blocks import BeginBlock, ConnectBlock
+from .core import Core, sync_engine
 from .entry import Slot
-from .errors import CacheError, ConfigurationError
-from .explain import explain
+from .errors import ConfigurationError
+from .forking import tell_after_fork
 from .greenlets import spawn
+from .invalidation import AnyConnection, AnySession, Invalidator
 from .keys import check_key
-from .ledger import Execute, LaneHolder, Ledger, LedgerStatus, ledger_for
+from .ledger import LedgerStatus
 from .loading import Loader
-from .schema import add_tables
-from .scope import View, current_scope, current_view, open_view, views_around
+from .scope import current_view, open_view
 from .sessions import SessionWatch
 from .source import ConnectionSource, SourceWatch
 from .store import Store
 from .tables import create_tables, verify_tables
-from .transaction import Transaction
+from .view import View
 from .watch import EngineWatch
 
 _T = TypeVar("_T")
 
-_log = logging.getLogger("coherent_cache")
-
 _NO_INSTANCE: Any = object()
-
-AnySession = Session | scoped_session[Any] | AsyncSession | async_scoped_session[Any]
-AnyConnection = Connection | AsyncConnection
 
 
 @dataclass(frozen=True)
@@ -99,30 +84,28 @@ class CacheManager:
             raise ConfigurationError(f"max_entries is at least 1, not {max_entries}")
         if max_bytes is not None and sizer is None:
             raise ConfigurationError("max_bytes needs a sizer: a callable that returns bytes")
-        self.async_engine = engine if isinstance(engine, AsyncEngine) else None
-        self.engine: Engine = _sync_engine(engine)
-        self.tables = add_tables(MetaData(), table=table, schema=schema)
-        self.ledger: Ledger = ledger_for(self.engine.dialect, self.tables)
-        self.store = Store(max_entries, max_bytes, sizer)
-        self.access = LedgerAccess(self.engine, self.ledger, self.store, is_async=self.is_async)
-        self.sessions = SessionWatch(self)
-        self._loader = Loader(self)
-        self._watches = [EngineWatch(self, self.engine)]
+        store = Store(max_entries, max_bytes, sizer)
+        self.core = Core(engine, store, table=table, schema=schema)
+        self.engine: Engine = self.core.engine
+        self._sessions = SessionWatch(self.core)
+        self._source = SourceWatch(self.core, source) if source is not None else None
+        self._loader = Loader(self.core, self._sessions, self._source)
+        self._invalidator = Invalidator(self.core, self._sessions, self._source)
+        self.core.watches.append(EngineWatch(self.core, self.engine))
         for replica in replicas:
-            self._watches.append(EngineWatch(self, _sync_engine(replica), replica=True))
-        self.source = SourceWatch(self, source, self.engine.dialect) if source else None
-        _forget_after_fork(self)
+            self.core.watches.append(EngineWatch(self.core, sync_engine(replica), replica=True))
+        tell_after_fork(self)
 
     def __repr__(self) -> str:
         return (
             f"<CacheManager {self.engine.url.render_as_string(hide_password=True)} "
-            f"table={self.tables.log.fullname!r} entries={len(self.store)}>"
+            f"table={self.core.tables.log.fullname!r} entries={len(self.core.store)}>"
         )
 
     @property
     def is_async(self) -> bool:
         """Whether the manager was made from an `AsyncEngine`."""
-        return self.async_engine is not None
+        return self.core.is_async
 
     # Values
 
@@ -173,32 +156,7 @@ class CacheManager:
         Raises `InvalidationError` or `TableError`, here or at the commit, if it cannot be written.
         """
         key = check_key(target) if attribute is None else _key_of(target, attribute)
-        keys = frozenset((key,))
-        if connection is not None:
-            found = self.transaction_of(_sync_connection(connection))
-            targets = [found] if found is not None and found.watch.carries(found) else []
-            waiting: list[Session] = []
-        elif session is not None:
-            sync = _sync_session(session)
-            targets = self._transactions_of(sync)
-            waiting = [] if targets else [sync]
-        else:
-            targets, waiting = self._targets()
-        views = list(views_around(self))
-        for transaction in targets:
-            transaction.invalidate(keys)
-            if transaction.watch is self.source and self.source is not None:
-                self.source.write(transaction, [key])
-            for view in views:
-                transaction.concerns(view)
-        for waiting_session in waiting:
-            self.sessions.invalidate(waiting_session, keys)
-        for view in views:
-            view.forget(keys)
-        if not targets and not any(s.in_transaction() for s in waiting):
-            self.invalidate_now([key])
-            if session is None and connection is None:
-                self._invalidate_early(keys)
+        self._invalidator.invalidate(key, session, connection)
 
     async def ainvalidate(
         self,
@@ -213,54 +171,10 @@ class CacheManager:
             lambda: self.invalidate(target, attribute, session=session, connection=connection)
         )
 
-    def invalidate_now(self, keys: Sequence[str]) -> None:
-        """Invalidate *keys* in a transaction of their own, committed before this returns."""
-        try:
-            self.access.write(sorted(set(keys)))
-        finally:
-            for view in views_around(self):
-                view.forget(frozenset(keys))
-                view.checked = False
-
     def evict(self) -> None:
         """Drop every value from this process's memory.  No other process is told: nothing became
         invalid."""
-        self.store.clear()
-
-    def _targets(self) -> tuple[list[Transaction], list[Session]]:
-        """The transactions of this context that can carry an invalidation, and the sessions that
-        may come to have one."""
-        if self.source is not None:
-            self.source.notice()
-        scope = current_scope()
-        targets = [t for t in scope.all_transactions(self) if t.watch.carries(t)]
-        waiting: list[Session] = []
-        for session in scope.sessions():
-            found = self._transactions_of(session)
-            targets += [t for t in found if t not in targets]
-            if not found and session.in_transaction() and self.sessions.may_carry(session):
-                waiting.append(session)
-        return targets, waiting
-
-    def _invalidate_early(self, keys: frozenset[str]) -> None:
-        """No transaction is open, but connections and sessions are at hand that will begin one
-        with their next statement, which may be the write that the ``del`` was meant for.
-
-        ``with engine.connect() as c: del obj.attr; c.execute(...); c.commit()``: invalidated only
-        now, the key would be loaded anew before the write commits, and stay old.
-        """
-        scope = current_scope()
-        for connection in scope.connections():
-            watch = self._watch_of(connection)
-            if watch is not None and not connection.closed:
-                watch.invalidate_early(connection, keys)
-        for session in scope.sessions():
-            if self.sessions.may_carry(session):
-                self.sessions.invalidate(session, keys)
-
-    def _transactions_of(self, session: Session) -> list[Transaction]:
-        found = [self.transaction_of(c) for c in self.sessions.connections_of(session)]
-        return [t for t in found if t is not None and t.watch.carries(t)]
+        self.core.store.clear()
 
     # Connections and views
 
@@ -272,7 +186,7 @@ class CacheManager:
         another one joins it: it gets the same connection, and the outer block alone ends the
         transaction.  For a part that may fail by itself use ``conn.begin_nested()``.
         """
-        return BeginBlock(self)
+        return BeginBlock(self.core, self._sessions)
 
     def connect(self) -> ConnectBlock:
         """A connection to read from: ``with manager.connect() as conn``.
@@ -281,7 +195,7 @@ class CacheManager:
         flushed if it has invalidations waiting), so that a retriever sees its own request's
         data and takes no second connection; else a new one.
         """
-        return ConnectBlock(self)
+        return ConnectBlock(self.core, self._sessions)
 
     @contextmanager
     def request(self) -> Iterator[View]:
@@ -292,18 +206,18 @@ class CacheManager:
         stay the same until the block itself invalidates them.  A block inside another has a view
         of its own.
         """
-        with open_view(self, View(), request=True) as view:
+        with open_view(self.core, View(), request=True) as view:
             yield view
 
     @property
     def view(self) -> View | None:
         """The view open in this context, None outside a request."""
-        return current_view(self)
+        return current_view(self.core)
 
     def reset_metadata(self) -> None:
         """Let the open view begin anew: the next read looks at the ledger, and values that were
         read before may change."""
-        view = current_view(self)
+        view = current_view(self.core)
         if view is not None:
             view.values.clear()
             view.checked = False
@@ -313,12 +227,12 @@ class CacheManager:
     @property
     def metadata(self) -> MetaData:
         """The `MetaData` of the ledger's tables."""
-        return self.tables.metadata
+        return self.core.tables.metadata
 
     def create_table(self) -> None:
         """Create the ledger's tables unless they exist; any number of processes may do so at
         once.  Raises `TableError` if a table of that name has other columns."""
-        create_tables(self.engine, self.tables)
+        create_tables(self.engine, self.core.tables)
 
     async def acreate_table(self) -> None:
         """`create_table` on an asynchronous engine."""
@@ -326,11 +240,11 @@ class CacheManager:
 
     def verify_table(self) -> None:
         """Raise `TableError` unless the ledger's tables are there and of this release."""
-        verify_tables(self.engine, self.tables)
+        verify_tables(self.engine, self.core.tables)
 
     def status(self) -> LedgerStatus:
         """Return figures about the ledger's tables; costs a scan of them."""
-        return self.access.run(self.ledger.status)
+        return self.core.access.run(self.core.ledger.status)
 
     def prune(
         self,
@@ -347,7 +261,9 @@ class CacheManager:
         """
         deleted = 0
         while True:
-            count = self.access.run(lambda execute: self.ledger.prune(execute, keep, batch))
+            count = self.core.access.run(
+                lambda execute: self.core.ledger.prune(execute, keep, batch)
+            )
             deleted += count
             if progress is not None:
                 progress(deleted)
@@ -358,70 +274,36 @@ class CacheManager:
     def statistics(self) -> Statistics:
         """What this process's cache has done so far."""
         return Statistics(
-            entries=len(self.store),
-            size_bytes=self.store.size_bytes,
-            evictions=self.store.evictions,
+            entries=len(self.core.store),
+            size_bytes=self.core.store.size_bytes,
+            evictions=self.core.store.evictions,
             loads=self._loader.loads,
-            check_seconds=self.access.check_seconds,
+            check_seconds=self.core.access.check_seconds,
         )
 
     def close(self) -> None:
         """Close the ledger's own connections.  They open again when they are needed; until
         then nothing that is in memory is served, since nothing vouches for it."""
-        self.access.close()
+        self.core.access.close()
 
     async def aclose(self) -> None:
         """`close` on an asynchronous engine, for the running event loop's connections."""
-        await spawn(self.access.close)
+        await spawn(self.core.access.close)
 
     def transaction_ended(self, connection: Any, committed: bool | None) -> None:
         """Tell that the transaction of a `ConnectionSource`'s DBAPI connection has ended: by
         commit, by rollback, or (None) in a way that is not known."""
-        if self.source is None:
+        if self._source is None:
             raise ConfigurationError("transaction_ended() needs CacheManager(source=...)")
-        self.source.ended(connection, committed)
-
-    # What the watches call
-
-    def transaction_of(self, connection: Connection) -> Transaction | None:
-        """The open transaction of *connection*, if it is one of the manager's."""
-        watch = self._watch_of(connection)
-        return None if watch is None else watch.transaction_of(connection)
-
-    def _watch_of(self, connection: Connection) -> EngineWatch | None:
-        for watch in self._watches:
-            if connection.engine.pool is watch.engine.pool:
-                return watch
-        return None
-
-    def write_keys(self, execute: Execute, keys: Sequence[str], lane: LaneHolder) -> None:
-        """Write *keys* into the ledger in the transaction that *execute* works in."""
-        try:
-            self.ledger.write(execute, keys, lane)
-        except DBAPIError as error:
-            explained = explain(self.engine.dialect, error, self.tables.log.name, keys)
-            if explained is None:
-                raise
-            raise explained from error
-
-    def check_view_early(self) -> None:
-        """Look at the ledger for the open view, before its first transaction takes a snapshot."""
-        view = current_view(self)
-        if view is None:
-            return
-        try:
-            self._loader.check(view, current_scope())
-        except (DBAPIError, CacheError):
-            # The statement that this precedes is not ours to fail; the first read will say it.
-            _log.debug("the early look at the ledger failed", exc_info=True)
+        self._source.ended(connection, committed)
 
     def after_fork(self) -> None:
         """In a forked child: everything that belongs to the parent is left alone."""
-        self.store.after_fork()
-        self.access.after_fork()
-        self._loader = Loader(self)
-        for watch in self._watches:
-            if not isinstance(watch.engine.pool, StaticPool) and not self.access.is_memory:
+        self.core.store.after_fork()
+        self.core.access.after_fork()
+        self._loader = Loader(self.core, self._sessions, self._source)
+        for watch in self.core.watches:
+            if not isinstance(watch.engine.pool, StaticPool) and not self.core.access.is_memory:
                 watch.engine.dispose(close=False)
 
 
@@ -438,52 +320,3 @@ def _key_of(target: Any, attribute: str) -> str:
             f"{type(target).__qualname__}.{attribute} is not a cached attribute"
         )
     return str(key_of(target))
-
-
-def _sync_engine(engine: Engine | AsyncEngine) -> Engine:
-    if isinstance(engine, AsyncEngine):
-        return engine.sync_engine
-    if isinstance(engine, Engine):
-        return engine
-    raise ConfigurationError(
-        f"CacheManager takes an SQLAlchemy Engine or AsyncEngine, not {type(engine).__name__}"
-    )
-
-
-def _sync_connection(connection: AnyConnection) -> Connection:
-    if isinstance(connection, AsyncConnection):
-        found = connection.sync_connection
-        if found is None:
-            raise ConfigurationError("the AsyncConnection given has not been started")
-        return found
-    return connection
-
-
-def _sync_session(session: AnySession) -> Session:
-    found: Any = session
-    if isinstance(found, scoped_session | async_scoped_session):
-        found = found()
-    return found.sync_session if isinstance(found, AsyncSession) else found
-
-
-_managers: weakref.WeakSet[CacheManager] = weakref.WeakSet()
-
-
-def _forget_after_fork(manager: CacheManager) -> None:
-    if hasattr(os, "register_at_fork") and not _managers:
-        _register_once()
-    _managers.add(manager)
-
-
-def _after_fork_in_child() -> None:
-    for manager in list(_managers):
-        manager.after_fork()
-
-
-_registered: list[bool] = []
-
-
-def _register_once() -> None:
-    if not _registered:
-        _registered.append(True)
-        os.register_at_fork(after_in_child=_after_fork_in_child)

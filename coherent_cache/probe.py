@@ -10,26 +10,18 @@ MariaDB       Nobody tells: whatever is not plainly a SELECT counts as a write, 
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from sqlalchemy.engine import Dialect
 from sqlalchemy.exc import DBAPIError
 
 from .drivers import cursor_execute, driver_connection, in_transaction, is_autocommit
-from .transaction import Transaction
+from .transaction import Probe, Transaction
 
 _POSTGRESQL = (
     "SELECT pg_current_xact_id_if_assigned() IS NOT NULL, "
     "current_setting('transaction_isolation') IN ('read committed', 'read uncommitted')"
 )
-
-
-class Probe(NamedTuple):
-    """What is known of a transaction at this moment."""
-
-    written: bool
-    #: Each statement sees a snapshot of its own, so reading now is reading what is new.
-    statement_snapshots: bool
 
 
 def probe(dialect: Dialect, dbapi_connection: Any, transaction: Transaction) -> Probe:

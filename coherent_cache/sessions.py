@@ -10,25 +10,23 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, SessionTransaction
 
+from .core import Core
 from .greenlets import current_owner
 from .scope import current_scope
 from .transaction import Transaction
-
-if TYPE_CHECKING:
-    from .manager import CacheManager
 
 
 class SessionWatch:
     """What sessions have to invalidate for one manager."""
 
-    def __init__(self, manager: CacheManager) -> None:
-        self._manager = manager
+    def __init__(self, core: Core) -> None:
+        self._core = core
         self._pending: weakref.WeakKeyDictionary[SessionTransaction, set[str]] = (
             weakref.WeakKeyDictionary()
         )
@@ -41,7 +39,7 @@ class SessionWatch:
             weakref.WeakKeyDictionary()
         )
         # On the class, so that every session is seen however it was made.  The listeners hold
-        # the manager weakly: they stay when it goes.
+        # this weakly: they stay when it goes.
         this = weakref.ref(self)
 
         def listen(name: str) -> None:
@@ -69,7 +67,7 @@ class SessionWatch:
 
     def may_carry(self, session: Session) -> bool:
         """Whether *session* may come to write to the manager's engine."""
-        return _may_bind(session, self._manager.engine)
+        return _may_bind(session, self._core.engine)
 
     def invalidate(self, session: Session, keys: Iterable[str]) -> None:
         """Let *keys* wait with the session's innermost transaction, or for its next one."""
@@ -108,7 +106,7 @@ class SessionWatch:
     def _after_begin(
         self, session: Session, transaction: SessionTransaction, connection: Connection
     ) -> None:
-        found = self._manager.transaction_of(connection)
+        found = self._core.transaction_of(connection)
         if found is None:
             return
         self._label(session, found)
@@ -128,8 +126,8 @@ class SessionWatch:
         as the first transaction since it was empty.  (Test: test_case_06_identity_map.)
         """
         # Looking at the ledger first lets the values be published that are read later on.
-        self._manager.check_view_early()
-        label = self._manager.store.label
+        self._core.check_early()
+        label = self._core.store.label
         if transaction.label is not None:
             label = min(label, transaction.label)
         if not session.expire_on_commit and session.identity_map:
@@ -147,7 +145,7 @@ class SessionWatch:
         transaction = session.get_transaction()
         keys = self._pending.pop(transaction, None) if transaction is not None else None
         if keys:
-            self._manager.invalidate_now(sorted(keys))
+            self._core.invalidate_now(sorted(keys))
 
     def _after_soft_rollback(
         self, session: Session, previous_transaction: SessionTransaction

@@ -11,21 +11,18 @@ on the application's connection: they commit and roll back with whatever it does
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from sqlalchemy import Connection
-from sqlalchemy.engine import Dialect
 
+from .core import Core
 from .drivers import cursor_execute, in_transaction
 from .greenlets import current_owner
 from .ledger import Execute, LaneHolder
 from .load import Load
-from .probe import Probe, probe
+from .probe import probe
 from .scope import current_scope, views_around
-from .transaction import Outcome, Transaction
-
-if TYPE_CHECKING:
-    from .manager import CacheManager
+from .transaction import Outcome, Probe, Transaction
 
 
 class ConnectionSource(Protocol):
@@ -36,18 +33,20 @@ class ConnectionSource(Protocol):
 
         Asked at each read that the view cannot answer, and at each ``del``; it must not do I/O.
         """
+        ...
 
     def has_written(self, connection: Any) -> bool | None:
         """Whether the open transaction of *connection* has written; None if that is unknown."""
+        ...
 
 
 class SourceWatch:
     """The transactions of a `ConnectionSource`."""
 
-    def __init__(self, manager: CacheManager, source: ConnectionSource, dialect: Dialect) -> None:
-        self._manager = manager
+    def __init__(self, core: Core, source: ConnectionSource) -> None:
+        self._core = core
         self._source = source
-        self._dialect = dialect
+        self._dialect = core.engine.dialect
         # By id() of the DBAPI connection, which the transaction keeps alive.
         self._transactions: dict[int, Transaction] = {}
 
@@ -66,13 +65,13 @@ class SourceWatch:
             self._end(found, Outcome.UNKNOWN)
             found = None
         if found is None:
-            found = Transaction(self._manager, current_scope(), self, connection)
+            found = Transaction(self._core, current_scope(), self, connection)
             found.owner = current_owner()
             found.dirty = self._source.has_written(connection) is not False
             found.changes_before = -1  # what was changed before is unknown
             if in_transaction(self._dialect, connection) is not False:
                 found.label = -1  # when its snapshot was opened is unknown
-            for view in views_around(self._manager):
+            for view in views_around(self._core):
                 found.concerns(view)
             current_scope().add(found)
             self._transactions[id(connection)] = found
@@ -83,7 +82,7 @@ class SourceWatch:
         transaction = self.notice()
         if transaction is not None:
             if transaction.label is None:
-                transaction.label = self._manager.store.label
+                transaction.label = self._core.store.label
             load.touch(transaction, transaction.label)
 
     def ended(self, connection: Any, committed: bool | None) -> None:
@@ -99,12 +98,12 @@ class SourceWatch:
 
     def write(self, transaction: Transaction, keys: list[str]) -> None:
         """Write *keys* into the ledger now, in the application's transaction."""
-        self._manager.write_keys(self.execute_in(transaction), keys, LaneHolder())
+        self._core.write_keys(self.execute_in(transaction), keys, LaneHolder())
         transaction.dirty = True
 
     def _end(self, transaction: Transaction, outcome: Outcome) -> None:
         self._transactions.pop(id(transaction.handle), None)
-        for view in views_around(self._manager):
+        for view in views_around(self._core):
             transaction.concerns(view)
         transaction.end(outcome)
 

@@ -8,16 +8,24 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Collection, Iterable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from .entry import Entries, Entry, Slot, forget
+from .view import View
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from .ledger import Execute
-    from .probe import Probe
-    from .scope import Scope, View
+    from .scope import Scope
+
+
+class Probe(NamedTuple):
+    """What is known of a transaction at one moment."""
+
+    written: bool
+    #: Each statement sees a snapshot of its own, so reading now is reading what is new.
+    statement_snapshots: bool
 
 
 class Watch(Protocol):
@@ -25,18 +33,23 @@ class Watch(Protocol):
 
     def carries(self, transaction: Transaction) -> bool:
         """Whether an invalidation can wait for the commit of *transaction*."""
+        ...
 
     def connection_of(self, transaction: Transaction) -> Connection | None:
         """SQLAlchemy's Connection of *transaction*, if it has one that is open."""
+        ...
 
     def execute_in(self, transaction: Transaction) -> Execute:
         """A way to execute in *transaction* that no event sees."""
+        ...
 
     def holds_write_lock(self, transaction: Transaction) -> bool:
         """SQLite: nobody else can commit while *transaction* is open."""
+        ...
 
     def probe(self, transaction: Transaction) -> Probe:
         """What is known of *transaction* at this moment."""
+        ...
 
 
 class Outcome(enum.Enum):

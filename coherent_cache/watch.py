@@ -15,31 +15,29 @@ from __future__ import annotations
 import logging
 import weakref
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import DBAPIError
 
+from .core import Core
 from .drivers import cursor_execute, in_transaction, is_autocommit
 from .greenlets import current_owner
 from .ledger import Execute, LaneHolder, Result
 from .load import current_load
-from .probe import Probe, probe, total_changes
+from .probe import probe, total_changes
 from .scope import current_scope, views_around
 from .statements import Effect, Kind, effect_of
-from .transaction import Outcome, Transaction
-
-if TYPE_CHECKING:
-    from .manager import CacheManager
+from .transaction import Outcome, Probe, Transaction
 
 _log = logging.getLogger("coherent_cache")
 
 
 class EngineWatch:
-    """The transactions of one Engine, as far as *manager* is concerned."""
+    """The transactions of one Engine, as far as one manager is concerned."""
 
-    def __init__(self, manager: CacheManager, engine: Engine, *, replica: bool = False) -> None:
-        self._manager = manager
+    def __init__(self, core: Core, engine: Engine, *, replica: bool = False) -> None:
+        self._core = core
         self.engine = engine
         self._dialect = engine.dialect
         #: Data read there may be older than the ledger that is read elsewhere.
@@ -51,7 +49,7 @@ class EngineWatch:
         self._by_driver: dict[int, Transaction] = {}
         # Invalidated while the connection had no transaction yet.
         self._early: weakref.WeakKeyDictionary[Connection, set[str]] = weakref.WeakKeyDictionary()
-        self._lane_info = f"coherent_cache.lane.{manager.ledger.lanes_name}"
+        self._lane_info = f"coherent_cache.lane.{core.ledger.lanes_name}"
         self._listen()
 
     def _listen(self) -> None:
@@ -150,7 +148,7 @@ class EngineWatch:
 
     def _begin(self, connection: Connection) -> Transaction:
         scope = current_scope()
-        transaction = Transaction(self._manager, scope, self, weakref.ref(connection))
+        transaction = Transaction(self._core, scope, self, weakref.ref(connection))
         transaction.owner = current_owner()
         dbapi_connection = connection.connection.dbapi_connection
         left_over = self._by_driver.get(id(dbapi_connection))
@@ -163,7 +161,7 @@ class EngineWatch:
             left_over.end(Outcome.UNKNOWN)
         if self._dialect.name == "sqlite":
             transaction.changes_before = total_changes(dbapi_connection)
-        for view in views_around(self._manager):
+        for view in views_around(self._core):
             transaction.concerns(view)
         early = self._early.pop(connection, None)
         if early:
@@ -208,17 +206,17 @@ class EngineWatch:
         the label, which costs a reload; the other way round it would be wrong for good.
         """
         if transaction.label is None:
-            if self._manager.ledger.early_check:
+            if self._core.ledger.early_check:
                 # The snapshot lives as long as the transaction; looking at the ledger first
                 # lets the values read from it be published.
-                self._manager.check_view_early()
-            transaction.label = self._manager.store.label
+                self._core.check_early()
+            transaction.label = self._core.store.label
         elif (
             self._dialect.name == "sqlite"
             and not transaction.keeps_objects
             and not in_transaction(self._dialect, dbapi_connection)
         ):
-            return self._manager.store.label  # no BEGIN yet: each SELECT has its own snapshot
+            return self._core.store.label  # no BEGIN yet: each SELECT has its own snapshot
         return transaction.label
 
     def _take_effect(
@@ -273,7 +271,7 @@ class EngineWatch:
                 "they are made on their own now",
                 len(keys),
             )
-            self._manager.invalidate_now(keys)
+            self._core.invalidate_now(keys)
         transaction.restart(Outcome.UNKNOWN)
 
     # Writing the ledger
@@ -313,7 +311,7 @@ class EngineWatch:
             return Result(rows, result.rowcount)
 
         try:
-            self._manager.write_keys(execute, keys, lane)
+            self._core.write_keys(execute, keys, lane)
         except BaseException:
             transaction.written = False
             raise
@@ -369,7 +367,7 @@ class EngineWatch:
         keys = transaction.pending()
         if keys and not transaction.written:
             execute = cursor_execute(self._dialect, lambda: dbapi_connection)
-            self._manager.write_keys(execute, keys, LaneHolder())
+            self._core.write_keys(execute, keys, LaneHolder())
             transaction.written = True
 
     def _settle_load(self, transaction: Transaction, dbapi_connection: Any = None) -> None:
@@ -387,7 +385,7 @@ class EngineWatch:
     def _finish(self, transaction: Transaction, dbapi_connection: Any, outcome: Outcome) -> None:
         if self._by_driver.get(id(dbapi_connection)) is transaction:
             del self._by_driver[id(dbapi_connection)]
-        for view in views_around(self._manager):
+        for view in views_around(self._core):
             transaction.concerns(view)
         transaction.end(outcome)
 
@@ -395,11 +393,11 @@ class EngineWatch:
 
     def _on_connect(self, dbapi_connection: Any, record: Any) -> None:
         execute = cursor_execute(self._dialect, lambda: dbapi_connection)
-        self._manager.access.on_connect(dbapi_connection)
+        self._core.access.on_connect(dbapi_connection)
         if self._replica:
             return
         try:
-            lane = self._manager.ledger.claim_lane(execute)
+            lane = self._core.ledger.claim_lane(execute)
             if lane is not None:
                 record.info[self._lane_info] = lane
                 dbapi_connection.commit()

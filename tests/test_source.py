@@ -88,7 +88,7 @@ def test_commits_and_rolls_back_with_the_raw_connection(env: Environment, worker
         env.execute(INSERT.format("a"))
         del mine.names
         assert mine.names == {"a"}
-        if not worker.database.kind == "sqlite-journal":
+        if worker.database.kind != "sqlite-journal":
             assert theirs.names == frozenset()
     assert mine.names == theirs.names == {"a"}
     with pytest.raises(KeyError), env.transaction():

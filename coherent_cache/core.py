@@ -1,0 +1,119 @@
+"""What the parts of one manager share: its engine, ledger and store, and three things to do."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from sqlalchemy import Connection, Engine, MetaData
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from .access import LedgerAccess
+from .errors import CacheError, ConfigurationError
+from .explain import explain
+from .ledger import Execute, LaneHolder, Ledger, ledger_for
+from .schema import add_tables
+from .scope import Scope, current_scope, current_view, views_around
+from .store import Store
+from .transaction import Transaction
+from .view import View
+
+if TYPE_CHECKING:
+    from .watch import EngineWatch
+
+_log = logging.getLogger("coherent_cache")
+
+
+class Core:
+    """Views, scopes and transactions name it as theirs: managers are told apart by it."""
+
+    def __init__(
+        self, engine: Engine | AsyncEngine, store: Store, *, table: str, schema: str | None
+    ) -> None:
+        self.async_engine = engine if isinstance(engine, AsyncEngine) else None
+        self.engine: Engine = sync_engine(engine)
+        self.tables = add_tables(MetaData(), table=table, schema=schema)
+        self.ledger: Ledger = ledger_for(self.engine.dialect, self.tables)
+        self.store = store
+        self.access = LedgerAccess(self.engine, self.ledger, store, is_async=self.is_async)
+        #: The engines whose transactions are watched.
+        self.watches: list[EngineWatch] = []
+
+    @property
+    def is_async(self) -> bool:
+        """Whether it was made from an `AsyncEngine`."""
+        return self.async_engine is not None
+
+    # Looking at the ledger
+
+    def check(self, view: View, scope: Scope) -> None:
+        """Look at the ledger, unless *view* has."""
+        if view.checked:
+            return
+        start = time.perf_counter()
+        self.access.check(list(scope.transactions(self)))
+        view.check_seconds += time.perf_counter() - start
+        view.checks += 1
+        view.label = self.store.label
+        view.checked = True
+
+    def check_early(self) -> None:
+        """Look at the ledger for the open view, before a transaction takes its snapshot: what is
+        read from it can then be published."""
+        view = current_view(self)
+        if view is None:
+            return
+        try:
+            self.check(view, current_scope())
+        except (DBAPIError, CacheError):
+            # The statement that this precedes is not ours to fail; the first read will say it.
+            _log.debug("the early look at the ledger failed", exc_info=True)
+
+    # Writing into it
+
+    def write_keys(self, execute: Execute, keys: Sequence[str], lane: LaneHolder) -> None:
+        """Write *keys* into the ledger in the transaction that *execute* works in."""
+        try:
+            self.ledger.write(execute, keys, lane)
+        except DBAPIError as error:
+            explained = explain(self.engine.dialect, error, self.tables.log.name, keys)
+            if explained is None:
+                raise
+            raise explained from error
+
+    def invalidate_now(self, keys: Sequence[str]) -> None:
+        """Invalidate *keys* in a transaction of their own, committed before this returns."""
+        try:
+            self.access.write(sorted(set(keys)))
+        finally:
+            for view in views_around(self):
+                view.forget(frozenset(keys))
+                view.checked = False
+
+    # Connections
+
+    def watch_of(self, connection: Connection) -> EngineWatch | None:
+        """The watch of the connection's engine, if it is one of ours."""
+        for watch in self.watches:
+            if connection.engine.pool is watch.engine.pool:
+                return watch
+        return None
+
+    def transaction_of(self, connection: Connection) -> Transaction | None:
+        """The open transaction of *connection*, if it is one of ours."""
+        watch = self.watch_of(connection)
+        return None if watch is None else watch.transaction_of(connection)
+
+
+def sync_engine(engine: Engine | AsyncEngine) -> Engine:
+    """The engine that does the work."""
+    if isinstance(engine, AsyncEngine):
+        return engine.sync_engine
+    if isinstance(engine, Engine):
+        return engine
+    raise ConfigurationError(
+        f"CacheManager takes an SQLAlchemy Engine or AsyncEngine, not {type(engine).__name__}"
+    )

@@ -1,0 +1,28 @@
+"""Tells managers that they are in a forked child."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from typing import Protocol
+
+
+class _Forkable(Protocol):
+    def after_fork(self) -> None: ...
+
+
+_known: weakref.WeakSet[_Forkable] = weakref.WeakSet()
+
+
+def tell_after_fork(forkable: _Forkable) -> None:
+    """Call ``forkable.after_fork()`` in each child that this process forks, while it lives."""
+    _known.add(forkable)
+
+
+def _in_child() -> None:
+    for forkable in list(_known):
+        forkable.after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_child)

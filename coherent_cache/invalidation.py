@@ -1,0 +1,111 @@
+"""Which transactions a ``del`` belongs to."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+from sqlalchemy import Connection
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_scoped_session
+from sqlalchemy.orm import Session, scoped_session
+
+from .core import Core
+from .errors import ConfigurationError
+from .scope import current_scope, views_around
+from .sessions import SessionWatch
+from .source import SourceWatch
+from .transaction import Transaction
+
+AnySession: TypeAlias = Session | scoped_session[Any] | AsyncSession | async_scoped_session[Any]
+AnyConnection: TypeAlias = Connection | AsyncConnection
+
+
+class Invalidator:
+    """Hands keys to the transactions they belong to."""
+
+    def __init__(self, core: Core, sessions: SessionWatch, source: SourceWatch | None) -> None:
+        self._core = core
+        self._sessions = sessions
+        self._source = source
+
+    def invalidate(
+        self, key: str, session: AnySession | None, connection: AnyConnection | None
+    ) -> None:
+        """See `CacheManager.invalidate`."""
+        keys = frozenset((key,))
+        waiting: list[Session] = []
+        if connection is not None:
+            found = self._core.transaction_of(_sync_connection(connection))
+            targets = [found] if found is not None and found.watch.carries(found) else []
+        elif session is not None:
+            sync = _sync_session(session)
+            targets = self._transactions_of(sync)
+            waiting = [] if targets else [sync]
+        else:
+            targets, waiting = self._open_here()
+        views = list(views_around(self._core))
+        for transaction in targets:
+            transaction.invalidate(keys)
+            if self._source is not None and transaction.watch is self._source:
+                self._source.write(transaction, [key])
+            for view in views:
+                transaction.concerns(view)
+        for waiting_session in waiting:
+            self._sessions.invalidate(waiting_session, keys)
+        for view in views:
+            view.forget(keys)
+        if not targets and not any(s.in_transaction() for s in waiting):
+            self._core.invalidate_now([key])
+            if session is None and connection is None:
+                self._also_with_the_next(keys)
+
+    def _open_here(self) -> tuple[list[Transaction], list[Session]]:
+        """The transactions of this context that can carry an invalidation, and the sessions that
+        are in one but have no connection yet."""
+        if self._source is not None:
+            self._source.notice()
+        scope = current_scope()
+        targets = [t for t in scope.all_transactions(self._core) if t.watch.carries(t)]
+        waiting: list[Session] = []
+        for session in scope.sessions():
+            found = self._transactions_of(session)
+            targets += [t for t in found if t not in targets]
+            if not found and session.in_transaction() and self._sessions.may_carry(session):
+                waiting.append(session)
+        return targets, waiting
+
+    def _also_with_the_next(self, keys: frozenset[str]) -> None:
+        """No transaction is open, but connections and sessions are at hand that will begin one
+        with their next statement, which may be the write that the ``del`` was meant for.
+
+        ``with engine.connect() as c: del obj.attr; c.execute(...); c.commit()``: invalidated only
+        now, the key would be loaded anew before the write commits, and stay old.
+        (Test: test_connection_that_has_not_begun.)
+        """
+        scope = current_scope()
+        for connection in scope.connections():
+            watch = self._core.watch_of(connection)
+            if watch is not None and not connection.closed:
+                watch.invalidate_early(connection, keys)
+        for session in scope.sessions():
+            if self._sessions.may_carry(session):
+                self._sessions.invalidate(session, keys)
+
+    def _transactions_of(self, session: Session) -> list[Transaction]:
+        found = [self._core.transaction_of(c) for c in self._sessions.connections_of(session)]
+        return [t for t in found if t is not None and t.watch.carries(t)]
+
+
+def _sync_connection(connection: AnyConnection) -> Connection:
+    if isinstance(connection, AsyncConnection):
+        found = connection.sync_connection
+        if found is None:
+            raise ConfigurationError("the AsyncConnection given has not been started")
+        return found
+    return connection
+
+
+def _sync_session(session: AnySession) -> Session:
+    found: Any = session
+    if isinstance(found, scoped_session | async_scoped_session):
+        found = found()
+    return found.sync_session if isinstance(found, AsyncSession) else found
