@@ -87,7 +87,13 @@ def own_database(service: Callable[[str], URL]) -> Iterator[Callable[[str], URL 
         drop_database(kind, url)
 
 
-@pytest.fixture(scope="module", params=KINDS)
+#: Tests of one server stay together where tests run in parallel: it is started once.
+SERVERS = {
+    kind: pytest.param(kind, marks=pytest.mark.xdist_group(f"example-{kind}")) for kind in KINDS
+}
+
+
+@pytest.fixture(scope="module", params=SERVERS.values())
 def server(
     request: pytest.FixtureRequest, own_database: Any, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:

@@ -28,6 +28,9 @@ except ImportError:
     webdriver = None  # type: ignore[assignment]
 
 
+pytestmark = [pytest.mark.long, pytest.mark.xdist_group("example-browser")]
+
+
 def _available() -> str | None:
     if webdriver is None:
         return "selenium is not installed"

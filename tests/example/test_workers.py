@@ -13,6 +13,7 @@ from sqlalchemy import URL, create_engine, text
 from sqlalchemy.pool import NullPool
 
 from ..databases import service_url
+from .conftest import SERVERS
 from .person import Answer, Person
 from .serving import WORKERS, Server, until
 
@@ -115,7 +116,7 @@ def test_far_too_much_gets_a_page_not_a_cut_line(server: Server) -> None:
     assert "That is too much at once" in answer.words
 
 
-@pytest.mark.parametrize("server", ["postgresql", "mariadb"], indirect=True)
+@pytest.mark.parametrize("server", [SERVERS["postgresql"], SERVERS["mariadb"]], indirect=True)
 def test_cut_connections(server: Server) -> None:
     """Every connection of the workers is ended by the server, and none accepted for a while."""
     assert server.url is not None
