@@ -64,7 +64,7 @@ class Revision(Model):
     version: Mapped[int]
     action: Mapped[str] = mapped_column(String(10))  # created, edited, renamed, deleted
     name: Mapped[str] = mapped_column(Name)
-    text: Mapped[str] = mapped_column(LongText)
+    text: Mapped[str] = mapped_column(LongText, deferred=True)  # lists do without it
     summary: Mapped[str] = mapped_column(String(200), default="")
     created_at: Mapped[datetime] = mapped_column(default=now)
 

@@ -10,12 +10,9 @@ from pydoc_data.topics import topics
 from typing import Any
 
 import pytest
-from sqlalchemy import URL
-
-pytest.importorskip("flask_wtf", reason="the example's packages are not installed")
-
 from flask import Flask
 from jinja2 import FileSystemBytecodeCache
+from sqlalchemy import URL
 
 from example_app import create_app
 from example_app.models import db

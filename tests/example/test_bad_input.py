@@ -24,12 +24,10 @@ from example_app.names import (
 from .person import Person
 
 NAMES = [
-    "a/b/c", "//", "..", ".", "../../etc/passwd", ".hidden", "50% off", "%2F", "%", "what?",
-    "C# & F#", "#", "a+b=c", "'single'", '"double"', "back\\slash", "pipe|pipe", "[[brackets]]",
-    "]]", "under_score", "_", "~tilde", "~2F", "<b>bold</b>", "<script>alert(1)</script>",
-    "semi;colon", "comma,", "emoji 🐍", "日本語", "Ünïcödé", "ß", "עברית", "e\u0301", "null", "0",
-    "None", "settings", "a:b", "javascript:alert(1)", "{{ 7*7 }}", "x" * MAX_NAME,
-    "名" * MAX_NAME,
+    "a/b/c", "//", "..", ".", "../../etc/passwd", ".hidden", "50% off", "%2F", "what?", "#",
+    "C# & F#", "'single' \"double\"", "back\\slash", "pipe|pipe", "[[brackets]]", "]]", "_",
+    "under_score", "~2F", "<script>alert(1)</script>", "semi;colon, a+b=c", "emoji 🐍", "日本語",
+    "Ünïcödé ß", "עברית", "e\u0301", "None", "javascript:alert(1)", "{{ 7*7 }}", "名" * MAX_NAME,
 ]  # fmt: skip
 
 
