@@ -16,9 +16,10 @@ from .errors import (
     UnsupportedDatabaseError,
 )
 from .keys import make_key
+from .ledger import LedgerStatus
 from .manager import CacheManager, Statistics
 from .resolve import add_manager_source, set_manager_resolver
-from .schema import add_tables
+from .schema import LedgerTables, add_tables
 from .source import ConnectionSource
 from .view import View
 
@@ -34,6 +35,8 @@ __all__ = [
     "ConnectionSource",
     "InvalidationError",
     "KeyTypeError",
+    "LedgerStatus",
+    "LedgerTables",
     "MissingManagerError",
     "RecursiveRetrieverError",
     "Statistics",

@@ -87,12 +87,12 @@ class LedgerAccess:
         self._store = store
         self._is_async = is_async
         self._memory = _is_in_memory(engine)
-        self._memory_reader = MemoryReader(ledger, store)
         self._memory_of_thread = threading.local()
         self._memory_shared: Any = None
         self._start()
 
     def _start(self) -> None:
+        self._memory_reader = MemoryReader(self._ledger, self._store)
         self._connections = _Connections(self._engine, self._ledger, self._store)
         self._by_loop: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Connections] = (
             weakref.WeakKeyDictionary()
@@ -108,7 +108,7 @@ class LedgerAccess:
 
         *transactions* are those open around the caller.
         """
-        self._require_greenlet()
+        self.require_greenlet()
         try:
             if self._memory:
                 connection = self._memory_connection(transactions)
@@ -130,7 +130,7 @@ class LedgerAccess:
 
     def write(self, keys: list[str]) -> None:
         """Invalidate *keys* at once, in a transaction of their own."""
-        self._require_greenlet()
+        self.require_greenlet()
         begin = "BEGIN IMMEDIATE" if self._engine.dialect.name == "sqlite" else "BEGIN"
         try:
             if self._memory:
@@ -150,7 +150,7 @@ class LedgerAccess:
 
     def run(self, function: Callable[[Execute], _T]) -> _T:
         """Run *function* with a way to execute statements that commit by themselves."""
-        self._require_greenlet()
+        self.require_greenlet()
         try:
             if not self._memory:
                 return self._current().run(function)
@@ -208,7 +208,8 @@ class LedgerAccess:
                 found = connection.connection.dbapi_connection
         return found
 
-    def _require_greenlet(self) -> None:
+    def require_greenlet(self) -> None:
+        """Raise `SynchronousUseError` where an asynchronous engine cannot be used."""
         if self._is_async and not in_greenlet():
             raise SynchronousUseError(
                 "the manager's engine is asynchronous and this needs to ask the database: make "

@@ -31,14 +31,23 @@ class Core:
     """Views, scopes and transactions name it as theirs: managers are told apart by it."""
 
     def __init__(
-        self, engine: Engine | AsyncEngine, store: Store, *, table: str, schema: str | None
+        self,
+        engine: Engine | AsyncEngine,
+        store: Store,
+        *,
+        table: str,
+        schema: str | None,
+        ledger_engine: Engine | AsyncEngine | None,
     ) -> None:
         self.async_engine = engine if isinstance(engine, AsyncEngine) else None
         self.engine: Engine = sync_engine(engine)
         self.tables = add_tables(MetaData(), table=table, schema=schema)
         self.ledger: Ledger = ledger_for(self.engine.dialect, self.tables)
         self.store = store
-        self.access = LedgerAccess(self.engine, self.ledger, store, is_async=self.is_async)
+        beside = self.engine if ledger_engine is None else sync_engine(ledger_engine)
+        if beside.dialect.is_async is not self.engine.dialect.is_async:
+            raise ConfigurationError("engine and ledger_engine are both asynchronous, or neither")
+        self.access = LedgerAccess(beside, self.ledger, store, is_async=self.is_async)
         #: The engines whose transactions are watched.
         self.watches: list[EngineWatch] = []
 

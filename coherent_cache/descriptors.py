@@ -59,6 +59,21 @@ class CachedPropertyBase(property, Generic[_T]):
         """The key of the attribute's value on *instance*."""
         return self.prefix
 
+    def keys_of(self, instance: Any) -> frozenset[str]:
+        """The keys that invalidating the attribute of *instance* invalidates: its own, and those
+        of the attributes that it overrides, which it may be computed from (``super().pages``)."""
+        keys = {self.key_of(instance)}
+        overridden = False
+        for kind in type(instance).__mro__:
+            found = vars(kind).get(self.name or "")
+            if overridden and isinstance(found, CachedPropertyBase):
+                try:
+                    keys.add(found.key_of(instance))
+                except Exception:  # it has no value for this instance
+                    continue
+            overridden = overridden or found is self
+        return frozenset(keys)
+
     @overload
     def __get__(self, instance: None, owner: type | None = None, /) -> Self: ...
     @overload
@@ -81,7 +96,7 @@ class CachedPropertyBase(property, Generic[_T]):
         )
 
     def __delete__(self, instance: Any, /) -> None:
-        manager_of(instance, self.prefix).invalidate(self.key_of(instance))
+        manager_of(instance, self.prefix).invalidate_keys(self.keys_of(instance))
 
 
 class CachedSingletonProperty(CachedPropertyBase[_T]):

@@ -26,7 +26,7 @@ def explain(
         return TableError(
             f"the table {table!r} is not one of this release of coherent_cache (an older "
             f"release made it, or another program): upgrade it with the migrations, or give the "
-            f"manager another table name; its rows can be thrown away at any time",
+            f"manager another table name",
             table=table,
         )
     named = ", ".join(repr(key) for key in keys[:3]) + (", …" if len(keys) > 3 else "")
@@ -39,7 +39,8 @@ def explain(
     if keys and codes & _NO_RIGHT:
         return InvalidationError(
             f"{named}: cannot be invalidated, the database user may not write "
-            f"the table {table!r}; grant it INSERT (on MariaDB also UPDATE of {table + '_lane'!r})",
+            f"the table {table!r}; grant it INSERT (on MariaDB also SELECT, INSERT and UPDATE of "
+            f"{table + '_lane'!r})",
             keys=keys,
         )
     return None

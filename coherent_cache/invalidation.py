@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, TypeAlias
 
 from sqlalchemy import Connection
@@ -28,25 +29,32 @@ class Invalidator:
         self._source = source
 
     def invalidate(
-        self, key: str, session: AnySession | None, connection: AnyConnection | None
+        self,
+        keys: frozenset[str],
+        session: AnySession | None = None,
+        connection: AnyConnection | None = None,
     ) -> None:
         """See `CacheManager.invalidate`."""
-        keys = frozenset((key,))
+        scope = current_scope()
+        connections, sessions = scope.connections(), scope.sessions()
         waiting: list[Session] = []
         if connection is not None:
-            found = self._core.transaction_of(_sync_connection(connection))
+            given = _sync_connection(connection)
+            found = self._core.transaction_of(given)
             targets = [found] if found is not None and found.watch.carries(found) else []
+            connections, sessions = iter((given,)), iter(())
         elif session is not None:
             sync = _sync_session(session)
             targets = self._transactions_of(sync)
             waiting = [] if targets else [sync]
+            connections, sessions = iter(()), iter(())
         else:
             targets, waiting = self._open_here()
         views = list(views_around(self._core))
         for transaction in targets:
             transaction.invalidate(keys)
             if self._source is not None and transaction.watch is self._source:
-                self._source.write(transaction, [key])
+                self._source.write(transaction, sorted(keys))
             for view in views:
                 transaction.concerns(view)
         for waiting_session in waiting:
@@ -54,9 +62,8 @@ class Invalidator:
         for view in views:
             view.forget(keys)
         if not targets and not any(s.in_transaction() for s in waiting):
-            self._core.invalidate_now([key])
-            if session is None and connection is None:
-                self._also_with_the_next(keys)
+            self._core.invalidate_now(sorted(keys))
+            self._also_with_the_next(keys, connections, sessions)
 
     def _open_here(self) -> tuple[list[Transaction], list[Session]]:
         """The transactions of this context that can carry an invalidation, and the sessions that
@@ -73,7 +80,12 @@ class Invalidator:
                 waiting.append(session)
         return targets, waiting
 
-    def _also_with_the_next(self, keys: frozenset[str]) -> None:
+    def _also_with_the_next(
+        self,
+        keys: frozenset[str],
+        connections: Iterator[Connection],
+        sessions: Iterator[Session],
+    ) -> None:
         """No transaction is open, but connections and sessions are at hand that will begin one
         with their next statement, which may be the write that the ``del`` was meant for.
 
@@ -81,12 +93,11 @@ class Invalidator:
         now, the key would be loaded anew before the write commits, and stay old.
         (Test: test_connection_that_has_not_begun.)
         """
-        scope = current_scope()
-        for connection in scope.connections():
+        for connection in connections:
             watch = self._core.watch_of(connection)
             if watch is not None and not connection.closed:
                 watch.invalidate_early(connection, keys)
-        for session in scope.sessions():
+        for session in sessions:
             if self._sessions.may_carry(session):
                 self._sessions.invalidate(session, keys)
 

@@ -53,7 +53,8 @@ def part_text(part: object) -> str:
     if isinstance(part, bool):
         return "True" if part else "False"
     if isinstance(part, int):
-        return int.__repr__(part)
+        # Python refuses to write very large numbers in decimal.
+        return int.__repr__(part) if part.bit_length() < 1024 else f"{int(part):#x}"
     if isinstance(part, str):
         return "'" + _UNREADABLE.sub(_readable_escape, part) + "'"
     if isinstance(part, bytes):

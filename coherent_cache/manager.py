@@ -36,7 +36,7 @@ _NO_INSTANCE: Any = object()
 
 @dataclass(frozen=True)
 class Statistics:
-    """What this process's cache has done since it started."""
+    """What this process's cache has done since the manager was made, or the process forked."""
 
     #: Values in memory, and what the sizer says of them in bytes (0 without one).
     entries: int
@@ -66,6 +66,9 @@ class CacheManager:
         retriever reads there is for its own request and never shared.
     :param source: for an application that keeps its transactions outside SQLAlchemy, see
         `ConnectionSource`; the engine then only makes the ledger's own connections.
+    :param ledger_engine: another engine to the same database for the ledger's own connections,
+        where *engine* goes through a pooler that hands sessions around (PgBouncer in transaction
+        mode): it has to reach the server, or pool by session.
     """
 
     def __init__(
@@ -79,13 +82,14 @@ class CacheManager:
         sizer: Callable[[Any], int] | None = None,
         replicas: Sequence[Engine | AsyncEngine] = (),
         source: ConnectionSource | None = None,
+        ledger_engine: Engine | AsyncEngine | None = None,
     ) -> None:
         if max_entries < 1:
             raise ConfigurationError(f"max_entries is at least 1, not {max_entries}")
         if max_bytes is not None and sizer is None:
             raise ConfigurationError("max_bytes needs a sizer: a callable that returns bytes")
         store = Store(max_entries, max_bytes, sizer)
-        self.core = Core(engine, store, table=table, schema=schema)
+        self.core = Core(engine, store, table=table, schema=schema, ledger_engine=ledger_engine)
         self.engine: Engine = self.core.engine
         self._sessions = SessionWatch(self.core)
         self._source = SourceWatch(self.core, source) if source is not None else None
@@ -155,8 +159,15 @@ class CacheManager:
         rolls back with them.  If none is open it is made at once, in its own transaction.
         Raises `InvalidationError` or `TableError`, here or at the commit, if it cannot be written.
         """
-        key = check_key(target) if attribute is None else _key_of(target, attribute)
-        self._invalidator.invalidate(key, session, connection)
+        if attribute is None:
+            keys = frozenset((check_key(target),))
+        else:
+            keys = _keys_of(target, attribute)
+        self._invalidator.invalidate(keys, session, connection)
+
+    def invalidate_keys(self, keys: frozenset[str]) -> None:
+        """`invalidate` for descriptors, whose attribute may have more than one key."""
+        self._invalidator.invalidate(keys)
 
     async def ainvalidate(
         self,
@@ -232,6 +243,7 @@ class CacheManager:
     def create_table(self) -> None:
         """Create the ledger's tables unless they exist; any number of processes may do so at
         once.  Raises `TableError` if a table of that name has other columns."""
+        self.core.access.require_greenlet()
         create_tables(self.engine, self.core.tables)
 
     async def acreate_table(self) -> None:
@@ -240,6 +252,7 @@ class CacheManager:
 
     def verify_table(self) -> None:
         """Raise `TableError` unless the ledger's tables are there and of this release."""
+        self.core.access.require_greenlet()
         verify_tables(self.engine, self.core.tables)
 
     def status(self) -> LedgerStatus:
@@ -269,6 +282,24 @@ class CacheManager:
                 progress(deleted)
             if count == 0:
                 return deleted
+
+    async def averify_table(self) -> None:
+        """`verify_table` on an asynchronous engine."""
+        await spawn(self.verify_table)
+
+    async def astatus(self) -> LedgerStatus:
+        """`status` on an asynchronous engine."""
+        return await spawn(self.status)
+
+    async def aprune(
+        self,
+        *,
+        keep: int = 10_000,
+        batch: int = 1_000,
+        progress: Callable[[int], None] | None = None,
+    ) -> int:
+        """`prune` on an asynchronous engine."""
+        return await spawn(lambda: self.prune(keep=keep, batch=batch, progress=progress))
 
     @property
     def statistics(self) -> Statistics:
@@ -313,10 +344,11 @@ def _call(retriever: Callable[..., _T], instance: Any) -> Callable[[], _T]:
     return lambda: retriever(instance)
 
 
-def _key_of(target: Any, attribute: str) -> str:
-    key_of = getattr(getattr(type(target), attribute, None), "key_of", None)
-    if key_of is None:
+def _keys_of(target: Any, attribute: str) -> frozenset[str]:
+    keys_of = getattr(getattr(type(target), attribute, None), "keys_of", None)
+    if keys_of is None:
         raise ConfigurationError(
             f"{type(target).__qualname__}.{attribute} is not a cached attribute"
         )
-    return str(key_of(target))
+    keys: frozenset[str] = keys_of(target)
+    return keys

@@ -30,36 +30,39 @@ class Scope:
     transactions only, but an invalidation goes to all of them: one too many costs a reload.
     """
 
-    # No lock: the tuples are replaced, never changed, so whoever walks over one sees one state.
+    # No lock: each change is one operation on a dict, and whoever walks over one takes a copy
+    # first.  A list that is read, changed and put back would lose what another thread of the
+    # request adds meanwhile: a transaction that `del` does not find is an old value for good.
+    # (Test: test_case_14_transactions_that_begin_and_end_at_once.)
 
     def __init__(self, parent: Scope | None = None, *, request: bool = False) -> None:
         self._parent = parent
         self._request = request
-        self._transactions: tuple[Transaction, ...] = ()
-        self._sessions: tuple[weakref.ref[Session], ...] = ()
-        self._connections: tuple[weakref.ref[Connection], ...] = ()
+        self._transactions: dict[Transaction, None] = {}
+        self._sessions: dict[weakref.ref[Session], None] = {}
+        self._connections: dict[weakref.ref[Connection], None] = {}
 
     def add(self, transaction: Transaction) -> None:
         """A transaction began in this context."""
-        self._transactions = (*self._transactions, transaction)
+        self._transactions[transaction] = None
 
     def remove(self, transaction: Transaction) -> None:
         """A transaction ended."""
-        self._transactions = tuple(t for t in self._transactions if t is not transaction)
+        self._transactions.pop(transaction, None)
 
     def add_session(self, session: Session) -> None:
         """An ORM session began a transaction of its own in this context."""
-        self._sessions = _with(self._sessions, session)
+        _note(self._sessions, session)
 
     def add_connection(self, connection: Connection) -> None:
         """A connection was taken from the pool in this context."""
-        self._connections = _with(self._connections, connection)
+        _note(self._connections, connection)
 
     def transactions(self, manager: Any) -> Iterator[Transaction]:
         """The open transactions of *manager* that this code works in: the newest first, inner
         scopes before outer ones."""
         owner = None if self._request else current_owner()
-        for transaction in reversed(self._transactions):
+        for transaction in reversed(list(self._transactions)):
             if transaction.manager is manager and (self._request or transaction.owner == owner):
                 yield transaction
         if self._parent is not None:
@@ -67,7 +70,7 @@ class Scope:
 
     def all_transactions(self, manager: Any) -> Iterator[Transaction]:
         """The open transactions of *manager* that could be meant, whoever began them."""
-        for transaction in reversed(self._transactions):
+        for transaction in reversed(list(self._transactions)):
             if transaction.manager is manager:
                 yield transaction
         if self._parent is not None:
@@ -86,14 +89,16 @@ class Scope:
             yield from self._parent.connections()
 
 
-def _with(references: tuple[weakref.ref[_T], ...], item: _T) -> tuple[weakref.ref[_T], ...]:
-    """*references* that are still alive, and one to *item*."""
-    living = [reference for reference in references if reference() not in (None, item)]
-    return (*living, weakref.ref(item))
+def _note(references: dict[weakref.ref[_T], None], item: _T) -> None:
+    """Add *item*, and drop those that are no more."""
+    references[weakref.ref(item)] = None
+    for reference in list(references):
+        if reference() is None:
+            references.pop(reference, None)
 
 
-def _living(references: tuple[weakref.ref[_T], ...]) -> Iterator[_T]:
-    for reference in references:
+def _living(references: dict[weakref.ref[_T], None]) -> Iterator[_T]:
+    for reference in list(references):
         found = reference()
         if found is not None:
             yield found

@@ -13,7 +13,6 @@ import weakref
 from typing import Any
 
 from sqlalchemy import Engine
-from sqlalchemy.exc import DBAPIError
 
 from .drivers import cursor_execute
 from .ledger import Ledger, Result
@@ -73,7 +72,9 @@ class SideConnection:
         if not self._engine.dialect.is_async:
             # A manager that goes takes its connections with it, at the latest at exit.  (An
             # asynchronous one cannot be closed without its event loop: `CacheManager.aclose`.)
-            self._finalizer = weakref.finalize(self, fairy.close)
+            # The driver's connection: the pool's knows its pool, whose listeners know us, so
+            # nothing would ever go.  (Test: test_manager_takes_its_connections_along.)
+            self._finalizer = weakref.finalize(self, fairy.dbapi_connection.close)
         self.session += 1
         self._file = self._file_identity()
         try:
@@ -91,9 +92,9 @@ class SideConnection:
             return
         self._detach_finalizer()
         try:
-            connection.close()
-        except DBAPIError:
-            pass
+            # Not through the pool's object: detached from an asynchronous pool it may cut the
+            # driver's connection off, or not close it at all.
+            self._engine.dialect.do_close(connection.dbapi_connection)
         except self._engine.dialect.loaded_dbapi.Error:
             pass
 

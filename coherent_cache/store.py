@@ -122,6 +122,7 @@ class Store:
         """Make the lock anew in a forked child: a thread of the parent may have held it."""
         self._lock = threading.Lock()
         self._label += 1
+        self.evictions = 0
         self._clear()
 
     def _clear(self) -> None:

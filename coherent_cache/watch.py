@@ -240,6 +240,14 @@ class EngineWatch:
             # text("COMMIT"), or DDL that commits: the last moment is now.
             self._write_pending(transaction, connection)
             transaction.restart(Outcome.UNKNOWN)
+        elif kind is Kind.MAY_COMMIT:
+            # If it does not (a syntax error, a temporary table), our rows wait in the transaction
+            # as the data do, and everything else goes on as before.
+            keys = transaction.pending()
+            self._write_pending(transaction, connection)
+            transaction.restart(Outcome.UNKNOWN)
+            transaction.invalidate(keys)
+            transaction.dirty = True
         elif kind is Kind.ROLLBACK:
             transaction.restart(Outcome.ROLLED_BACK)
 
@@ -258,9 +266,14 @@ class EngineWatch:
         """The driver says that nothing is open although something was written: its own
         ``commit()`` was called, or a procedure committed.
 
-        The data may be committed, so the invalidations are too, at once and by themselves.
+        The data may be committed, so the invalidations are too, at once and by themselves.  They
+        stay pending all the same: it may be that nothing was open yet.  A PRAGMA on SQLite, a DO
+        or a temporary table on MariaDB begin no transaction; the data come after it, and the
+        invalidation has to come with them.  (Test: test_statement_that_begins_no_transaction.)
         """
-        if not transaction.dirty or in_transaction(self._dialect, dbapi_connection) is not False:
+        if in_transaction(self._dialect, dbapi_connection) is not False:
+            return
+        if not self._may_have_written(transaction, dbapi_connection):
             return
         if is_autocommit(self._dialect, dbapi_connection):
             return
@@ -273,6 +286,16 @@ class EngineWatch:
             )
             self._core.invalidate_now(keys)
         transaction.restart(Outcome.UNKNOWN)
+        transaction.invalidate(keys)
+        transaction.changes_before = total_changes(dbapi_connection)
+
+    def _may_have_written(self, transaction: Transaction, dbapi_connection: Any) -> bool:
+        if self._dialect.name == "sqlite":
+            return total_changes(dbapi_connection) != transaction.changes_before
+        if self._dialect.name == "postgresql":
+            # Any statement opens a transaction there, and any function may write.
+            return transaction.dirty or transaction.label is not None
+        return transaction.dirty
 
     # Writing the ledger
 
@@ -280,7 +303,20 @@ class EngineWatch:
         transaction = self._by_connection.get(connection)
         if transaction is not None and transaction.is_open:
             self._settle_load(transaction)
-            self._write_pending(transaction, connection)
+            try:
+                self._write_pending(transaction, connection)
+            except BaseException:
+                # SQLAlchemy takes the transaction for ended and sends no ROLLBACK: the data would
+                # go on waiting for the connection's next COMMIT.
+                # (Test: test_failed_commit_leaves_nothing_behind.)
+                self._roll_back(connection)
+                raise
+
+    def _roll_back(self, connection: Connection) -> None:
+        try:
+            self._dialect.do_rollback(connection.connection)
+        except Exception:
+            connection.invalidate()
 
     def _on_prepare_twophase(self, connection: Connection, xid: Any) -> None:
         transaction = self._by_connection.get(connection)

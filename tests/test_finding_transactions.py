@@ -6,10 +6,13 @@ import contextvars
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
 from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
-from .workers import Worker, page
+from coherent_cache import cached
+
+from .workers import Wiki, Worker, page
 
 NEW = insert(page).values(name="a", text="", version=0)
 
@@ -78,3 +81,41 @@ def test_views_around_are_told(worker: Worker) -> None:
         with worker.cache_manager.request():
             worker.write("a", "")
         assert worker.wiki.names == {"a"}
+
+
+def test_given_connection_that_has_not_begun(worker: Worker, other: Worker) -> None:
+    assert worker.wiki.names == other.wiki.names == frozenset()
+    with worker.engine.connect() as connection:
+        worker.cache_manager.invalidate(worker.wiki, "names", connection=connection)
+        assert other.wiki.names == frozenset()
+        connection.execute(NEW)
+        connection.commit()
+    assert worker.wiki.names == other.wiki.names == {"a"}
+
+
+class Louder(Wiki):
+    @cached
+    def names(self) -> frozenset[str]:
+        return frozenset(name.upper() for name in super().names)
+
+
+def test_del_of_an_override_reaches_what_it_overrides(worker: Worker) -> None:
+    louder = Louder(worker)
+    assert louder.names == frozenset()
+    with worker.cache_manager.begin() as connection:
+        connection.execute(NEW)
+        del louder.names
+        assert louder.names == {"A"}
+    assert louder.names == {"A"}
+
+
+@pytest.mark.on("sqlite-wal", "postgresql", "mariadb")
+def test_ledger_engine(worker: Worker, other: Worker) -> None:
+    """The ledger's own connections come from another engine, the transactions from the first."""
+    direct = worker.database.engine()
+    both = Worker(worker.database, ledger_engine=direct)
+    assert both.wiki.names == other.wiki.names == frozenset()
+    both.write("a", "")
+    assert both.wiki.names == other.wiki.names == {"a"}
+    del both.wiki.names
+    assert both.wiki.names == {"a"}

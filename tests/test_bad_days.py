@@ -1,0 +1,256 @@
+"""Bad days: what ends where nobody looks, and databases that go away.
+
+Each story ends the same: whatever happened, the next answer is the database's.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import weakref
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, event, select, text
+from sqlalchemy.exc import DBAPIError
+
+from .workers import PageText, Worker, page, put
+
+
+def in_database(worker: Worker, name: str = "Front") -> str | None:
+    with worker.engine.connect() as connection:
+        return connection.scalar(select(page.c.text).where(page.c.name == name))
+
+
+# Ends that no event announces
+
+
+def test_text_commit(worker: Worker, other: Worker) -> None:
+    """COMMIT as a statement (on SQLite the driver's begins with the first write)."""
+    worker.write("Front", "old")
+    assert worker.read("Front") == other.read("Front") == "old"
+    with worker.engine.connect() as connection, worker.cache_manager.request():
+        put(connection, "Front", "new")
+        del PageText(worker, "Front").text
+        assert PageText(worker, "Front").text == "new"
+        connection.execute(text("COMMIT"))
+        assert other.read("Front") == "new"
+        assert PageText(worker, "Front").text == "new"
+        connection.rollback()
+        assert PageText(worker, "Front").text == "new"
+    assert worker.read("Front") == other.read("Front") == "new"
+
+
+def test_text_rollback(worker: Worker, other: Worker) -> None:
+    worker.write("Front", "old")
+    assert worker.read("Front") == other.read("Front") == "old"
+    with worker.engine.connect() as connection, worker.cache_manager.request():
+        put(connection, "Front", "never")
+        del PageText(worker, "Front").text
+        assert PageText(worker, "Front").text == "never"
+        connection.execute(text("ROLLBACK"))
+        assert PageText(worker, "Front").text == "old"
+        connection.commit()
+    assert worker.read("Front") == other.read("Front") == "old"
+
+
+@pytest.mark.parametrize("then", ["statement", "commit", "rollback", "close"])
+def test_commit_of_the_driver(
+    worker: Worker, other: Worker, then: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """``connection.connection.commit()`` passes SQLAlchemy by.  The next thing that happens on the
+    connection finds out, and the invalidation follows the data."""
+    worker.write("Front", "old")
+    assert worker.read("Front") == other.read("Front") == "old"
+    with worker.engine.connect() as connection, worker.cache_manager.request():
+        put(connection, "Front", "new")
+        del PageText(worker, "Front").text
+        connection.connection.commit()
+        with caplog.at_level(logging.ERROR):
+            if then == "statement":
+                connection.execute(select(page)).all()
+                assert other.read("Front") == "new"
+            elif then != "close":
+                getattr(connection, then)()
+                assert other.read("Front") == "new"
+    assert worker.read("Front") == other.read("Front") == "new"
+
+
+@pytest.mark.on("postgresql")
+def test_commit_of_the_driver_after_a_function_that_writes(worker: Worker, other: Worker) -> None:
+    """The text of the statement does not show that anything was written."""
+    worker.write("Front", "old")
+    assert worker.read("Front") == other.read("Front") == "old"
+    with worker.engine.begin() as connection:
+        connection.exec_driver_sql(
+            "CREATE FUNCTION edit(t text) RETURNS int LANGUAGE sql AS "
+            "$$ UPDATE page SET text = t RETURNING 1 $$"
+        )
+    with worker.engine.connect() as connection:
+        connection.execute(text("SELECT edit('new')"))
+        del PageText(worker, "Front").text
+        connection.connection.commit()
+    assert worker.read("Front") == other.read("Front") == "new"
+
+
+BEGIN_NOTHING = {
+    "sqlite-wal": ["PRAGMA foreign_keys=ON", "CREATE TEMPORARY TABLE scratch (a INTEGER)"],
+    "sqlite-journal": ["PRAGMA foreign_keys=ON", "CREATE TABLE scratch (a INTEGER)"],
+    "postgresql": ["CREATE TEMPORARY TABLE scratch (a INTEGER)", "DO $$ BEGIN END $$"],
+    "mariadb": [
+        "CREATE TEMPORARY TABLE scratch (a INTEGER)",
+        "DO 1",
+        "CREATE TABLE scratch (a INT)",
+    ],
+}
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_statement_that_begins_no_transaction(worker: Worker, other: Worker, number: int) -> None:
+    """A transaction starts with something that writes by the look of it, but the driver says that
+    no transaction is open: no reason to think that the invalidation is done with."""
+    statements = BEGIN_NOTHING[worker.database.kind]
+    if number >= len(statements):
+        pytest.skip("no such statement")
+    worker.write("Front", "old")
+    assert worker.read("Front") == other.read("Front") == "old"
+    with worker.engine.begin() as connection:
+        connection.execute(text(statements[number]))
+        del PageText(worker, "Front").text
+        connection.execute(select(page)).all()
+        assert other.read("Front") == "old"  # and it keeps the old one for its next request
+        put(connection, "Front", "new")
+    assert worker.read("Front") == other.read("Front") == "new"
+
+
+@pytest.mark.on("mariadb")
+@pytest.mark.parametrize(
+    "statement",
+    ["CREATE TABLE page (a INT)", "CREATE OR REPLACE TEMPORARY TABLE scratch (a INT)", "ALTER x",
+     "ANALYZE SELECT 1", "CREATE TABLE made (a INT)"],
+)  # fmt: skip
+@pytest.mark.parametrize("end", ["commit", "rollback"])
+def test_mariadb_statement_that_may_commit(
+    worker: Worker, other: Worker, statement: str, end: str
+) -> None:
+    """DDL commits, also when it fails; but not if it is not understood, and some that look like it
+    do not.  Either way the request sees its own data, nobody else sees them early, and the
+    invalidation goes with them."""
+    worker.write("Front", "old")
+    assert worker.read("Front") == other.read("Front") == "old"
+    with worker.engine.connect() as connection, worker.cache_manager.request():
+        put(connection, "Front", "new")
+        del PageText(worker, "Front").text
+        try:
+            connection.execute(text(statement))
+        except DBAPIError:
+            pass
+        assert PageText(worker, "Front").text == "new"
+        assert other.read("Front") == worker_outside(worker) == in_database(other)
+        getattr(connection, end)()
+        assert PageText(worker, "Front").text == in_database(other)
+    assert worker.read("Front") == other.read("Front") == in_database(other)
+
+
+def worker_outside(worker: Worker) -> str | None:
+    """What another thread of the worker's process reads."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(worker.read, "Front").result()
+
+
+@pytest.mark.parametrize("reset", ["rollback", "commit", None])
+def test_connection_is_garbage_collected(worker: Worker, other: Worker, reset: Any) -> None:
+    """Nobody ends the transaction: the pool does when the Connection is collected, in the way it
+    was told to.  With None the database's transaction goes on under the next one."""
+    worker.write("Front", "old")
+    assert other.read("Front") == "old"
+    engine = worker.database.engine(pool_reset_on_return=reset, pool_size=1, max_overflow=0)
+    careless = Worker(worker.database, engine=engine)
+    assert careless.read("Front") == "old"
+
+    def forget_to_end() -> None:
+        connection = engine.connect()
+        put(connection, "Front", "new")
+        del PageText(careless, "Front").text
+        assert PageText(careless, "Front").text == "new"
+
+    forget_to_end()
+    gc.collect()
+    if reset is None:
+        assert other.read("Front") == "old"
+        with engine.begin() as connection:
+            connection.execute(select(page)).all()
+    expected = "old" if reset == "rollback" else "new"
+    assert other.read("Front") == careless.read("Front") == in_database(other) == expected
+
+
+def test_commit_listener_that_raises(worker: Worker, other: Worker) -> None:
+    """An application's listener runs after ours and raises: SQLAlchemy counts the transaction as
+    ended, and tells nobody.  Whatever becomes of the data becomes of the invalidation."""
+    worker.write("Front", "old")
+    assert worker.read("Front") == other.read("Front") == "old"
+
+    def refuse(connection: Connection) -> None:
+        raise RuntimeError("refused")
+
+    for goes_on in (False, True):
+        with worker.engine.connect() as connection, worker.cache_manager.request():
+            event.listen(worker.engine, "commit", refuse)
+            with pytest.raises(RuntimeError, match="refused"), connection.begin():
+                put(connection, "Front", "new")
+                del PageText(worker, "Front").text
+                assert PageText(worker, "Front").text == "new"
+            event.remove(worker.engine, "commit", refuse)
+            assert other.read("Front") == "old"
+            if goes_on:
+                with connection.begin():
+                    put(connection, "Back", "new")
+        expected = in_database(other)
+        assert worker.read("Front") == other.read("Front") == expected
+
+
+def test_failed_commit_leaves_nothing_behind(worker: Worker, other: Worker) -> None:
+    """The ledger cannot be written, so the COMMIT fails: then the data are gone, and not taken
+    along by the next transaction of the connection."""
+    worker.write("Front", "old")
+    assert worker.read("Front") == other.read("Front") == "old"
+
+    def refuse(execute: Any, keys: Any, lane: Any) -> None:
+        raise RuntimeError("refused")
+
+    manager: Any = worker.cache_manager
+    with worker.engine.connect() as connection:
+        manager.write_keys = refuse
+        with pytest.raises(RuntimeError, match="refused"), connection.begin():
+            put(connection, "Front", "never")
+            del PageText(worker, "Front").text
+        del manager.write_keys
+        with connection.begin():
+            put(connection, "Back", "new")
+    assert in_database(other, "Back") == "new"
+    assert worker.read("Front") == other.read("Front") == in_database(other) == "old"
+
+
+# What is left when a manager goes
+
+
+def test_manager_takes_its_connections_along(worker: Worker) -> None:
+    """An application that makes managers and drops them does not run out of connections."""
+    passing = Worker(worker.database)
+    assert passing.read("Front") is None
+    del PageText(passing, "Front").text
+    manager = weakref.ref(passing.cache_manager)
+    side = weakref.ref(passing.cache_manager.access._connections.reader._side)
+    driver: Any = (
+        passing.cache_manager.access._connections.reader._side._connection.dbapi_connection
+    )
+    worker.database.engines.remove(passing.engine)
+    passing.engine.dispose()
+    del passing
+    gc.collect()
+    assert manager() is None
+    assert side() is None
+    with pytest.raises(worker.engine.dialect.loaded_dbapi.Error):
+        driver.cursor().execute("SELECT 1")
