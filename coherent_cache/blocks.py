@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from .core import Core
 from .errors import SynchronousUseError
@@ -15,6 +14,9 @@ from .greenlets import current_owner, spawn
 from .scope import current_scope
 from .sessions import SessionWatch
 from .transaction import Transaction
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection
 
 
 class _Block:
@@ -69,6 +71,8 @@ class _Block:
             )
         existing = await spawn(self._existing)
         if existing is not None:
+            from sqlalchemy.ext.asyncio import AsyncConnection
+
             return AsyncConnection(engine, existing)
         opened: AbstractAsyncContextManager[AsyncConnection] = self._new(engine)
         connection = await opened.__aenter__()

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, Engine, MetaData
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from .access import LedgerAccess
 from .errors import CacheError, ConfigurationError
@@ -22,6 +21,9 @@ from .transaction import Transaction
 from .view import View
 
 if TYPE_CHECKING:
+    # Not at run time: SQLAlchemy's asyncio needs greenlet, which it does not always install.
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
     from .watch import EngineWatch
 
 _log = logging.getLogger("coherent_cache")
@@ -39,8 +41,10 @@ class Core:
         schema: str | None,
         ledger_engine: Engine | AsyncEngine | None,
     ) -> None:
-        self.async_engine = engine if isinstance(engine, AsyncEngine) else None
         self.engine: Engine = sync_engine(engine)
+        self.async_engine: AsyncEngine | None = None
+        if not isinstance(engine, Engine):
+            self.async_engine = engine
         self.tables = add_tables(MetaData(), table=table, schema=schema)
         self.ledger: Ledger = ledger_for(self.engine.dialect, self.tables)
         self.store = store
@@ -119,10 +123,9 @@ class Core:
 
 def sync_engine(engine: Engine | AsyncEngine) -> Engine:
     """The engine that does the work."""
-    if isinstance(engine, AsyncEngine):
-        return engine.sync_engine
-    if isinstance(engine, Engine):
-        return engine
+    found = getattr(engine, "sync_engine", engine)
+    if isinstance(found, Engine):
+        return found
     raise ConfigurationError(
         f"CacheManager takes an SQLAlchemy Engine or AsyncEngine, not {type(engine).__name__}"
     )

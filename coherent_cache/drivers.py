@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy.engine import Dialect
@@ -46,30 +47,39 @@ def is_autocommit(dialect: Dialect, dbapi_connection: Any) -> bool:
     return bool(autocommit) and not in_transaction(dialect, dbapi_connection)
 
 
+@contextmanager
+def driver_errors(
+    dialect: Dialect, statement: str | None = None, connection: Any = None
+) -> Iterator[None]:
+    """Wrap the driver's errors as SQLAlchemy wraps them."""
+    driver = dialect.loaded_dbapi
+    try:
+        yield
+    except driver.Error as error:
+        raise DBAPIError.instance(
+            statement,
+            None,
+            error,
+            driver.Error,
+            hide_parameters=True,
+            connection_invalidated=dialect.is_disconnect(error, connection, None),
+            dialect=dialect,
+        ) from error
+
+
 def cursor_execute(dialect: Dialect, connect: Callable[[], Any]) -> Execute:
     """Return a way to execute on the DBAPI connection that *connect* returns, with the driver's
     errors wrapped as SQLAlchemy wraps them."""
 
     def execute(statement: str, parameters: Sequence[Any]) -> Result:
         connection = connect()
-        cursor = None
-        try:
+        with driver_errors(dialect, statement, connection):
             cursor = connection.cursor()
-            cursor.execute(statement, tuple(parameters))
-            rows = cursor.fetchall() if cursor.description is not None else ()
-            return Result(rows, cursor.rowcount)
-        except dialect.loaded_dbapi.Error as error:
-            raise DBAPIError.instance(
-                statement,
-                None,
-                error,
-                dialect.loaded_dbapi.Error,
-                hide_parameters=True,
-                connection_invalidated=dialect.is_disconnect(error, connection, cursor),
-                dialect=dialect,
-            ) from error
-        finally:
-            if cursor is not None:
+            try:
+                cursor.execute(statement, tuple(parameters))
+                rows = cursor.fetchall() if cursor.description is not None else ()
+                return Result(rows, cursor.rowcount)
+            finally:
                 cursor.close()
 
     return execute

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from sqlalchemy import Connection
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_scoped_session
-from sqlalchemy.orm import Session, scoped_session
+from sqlalchemy.orm import Session
 
 from .core import Core
 from .errors import ConfigurationError
@@ -16,8 +15,12 @@ from .sessions import SessionWatch
 from .source import SourceWatch
 from .transaction import Transaction
 
-AnySession: TypeAlias = Session | scoped_session[Any] | AsyncSession | async_scoped_session[Any]
-AnyConnection: TypeAlias = Connection | AsyncConnection
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_scoped_session
+    from sqlalchemy.orm import scoped_session
+
+AnySession: TypeAlias = "Session | scoped_session[Any] | AsyncSession | async_scoped_session[Any]"
+AnyConnection: TypeAlias = "Connection | AsyncConnection"
 
 
 class Invalidator:
@@ -107,16 +110,17 @@ class Invalidator:
 
 
 def _sync_connection(connection: AnyConnection) -> Connection:
-    if isinstance(connection, AsyncConnection):
-        found = connection.sync_connection
-        if found is None:
-            raise ConfigurationError("the AsyncConnection given has not been started")
-        return found
-    return connection
+    found = getattr(connection, "sync_connection", connection)
+    if not isinstance(found, Connection):
+        raise ConfigurationError(f"not a Connection that has been started: {connection!r}")
+    return found
 
 
 def _sync_session(session: AnySession) -> Session:
     found: Any = session
-    if isinstance(found, scoped_session | async_scoped_session):
+    if hasattr(found, "registry") and callable(found):  # both kinds of scoped session
         found = found()
-    return found.sync_session if isinstance(found, AsyncSession) else found
+    found = getattr(found, "sync_session", found)
+    if not isinstance(found, Session):
+        raise ConfigurationError(f"not a Session: {session!r}")
+    return found

@@ -14,7 +14,7 @@ from typing import Any
 
 from sqlalchemy import Engine
 
-from .drivers import cursor_execute
+from .drivers import cursor_execute, driver_errors
 from .ledger import Ledger, Result
 
 _log = logging.getLogger("coherent_cache")
@@ -65,8 +65,8 @@ class SideConnection:
             # The pool's connections still read the file that is no longer there.
             _log.warning("the database file was replaced: reconnecting, everything is dropped")
             self._engine.dispose()
-        pool = self._engine.pool.recreate()
-        fairy = pool.connect()
+        with driver_errors(self._engine.dialect):
+            fairy = self._engine.pool.recreate().connect()
         fairy.detach()
         self._connection = fairy
         dbapi_connection: Any = fairy.dbapi_connection
@@ -79,7 +79,8 @@ class SideConnection:
         self.session += 1
         self._file = self._file_identity()
         try:
-            self._engine.dialect.set_isolation_level(dbapi_connection, "AUTOCOMMIT")
+            with driver_errors(self._engine.dialect):
+                self._engine.dialect.set_isolation_level(dbapi_connection, "AUTOCOMMIT")
             self._ledger.prepare_session(self._raw_execute)
         except BaseException:
             self.close()

@@ -77,7 +77,7 @@ _QUOTED_MARIADB = re.compile(
 )
 _WRITES = re.compile(
     r"\b(?:INSERT|UPDATE|DELETE|MERGE|INTO|CALL|FOR\s+SHARE|FOR\s+KEY\s+SHARE"
-    r"|LOCK\s+IN\s+SHARE\s+MODE|NEXTVAL|SETVAL|LAST_INSERT_ID\s*\(\s*[^\s)])|/\*M?!",
+    r"|LOCK\s+IN\s+SHARE\s+MODE|NEXTVAL|SETVAL)\b|\bLAST_INSERT_ID\s*\(\s*[^\s)]|/\*M?!",
     re.I,
 )  # FOR UPDATE and FOR NO KEY UPDATE contain UPDATE
 _READERS = {"SELECT", "WITH", "VALUES", "TABLE", "EXPLAIN"}
