@@ -16,7 +16,8 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, TypeAlias
 
 from .manager import CacheManager
-from .scope import View, open_scope, open_view
+from .scope import open_scope, open_view
+from .view import View
 
 Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
@@ -51,7 +52,7 @@ class CacheMiddleware:
         if scope["type"] == "http":
             manager = self._manager
             found = manager if isinstance(manager, CacheManager) else manager()
-            with open_view(found, View(), request=True):
+            with open_view(found.core, View(), request=True):
                 await self._app(scope, receive, send)
         elif scope["type"] == "websocket":
             # No view, but one scope for its tasks and pool threads: without it a `del` would

@@ -31,9 +31,10 @@ def add_commands(group: click.Group, manager: Callable[[], CacheManager]) -> Non
     @plain_errors
     def init() -> None:
         """Create the tables, unless they are there."""
-        tables = manager()
-        tables.create_table()
-        _say(f"tables {tables.tables.log.fullname} and {tables.tables.lanes.fullname} are ready")
+        found = manager()
+        found.create_table()
+        tables = found.core.tables
+        _say(f"tables {tables.log.fullname} and {tables.lanes.fullname} are ready")
 
     @group.command()
     @click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
@@ -45,7 +46,7 @@ def add_commands(group: click.Group, manager: Callable[[], CacheManager]) -> Non
         ledger = found.status()
         figures: dict[str, str | int] = {
             "database": found.engine.url.render_as_string(hide_password=True),
-            "table": found.tables.log.fullname,
+            "table": found.core.tables.log.fullname,
             "rows": ledger.rows,
             "keys": ledger.keys,
             "newest_generation": ledger.newest_generation,
@@ -66,7 +67,7 @@ def add_commands(group: click.Group, manager: Callable[[], CacheManager]) -> Non
         A KEY is the text that names a cached value, such as app.wiki.Page.html['Front'].  The
         table does not know which values processes hold, so no key is refused.
         """
-        manager().invalidate_now(keys)
+        manager().core.invalidate_now(keys)
         for key in keys:
             _say(f"invalidated {key!r}; a process that holds a value for it computes it anew")
 

@@ -16,7 +16,8 @@ from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from .manager import CacheManager
-from .scope import View, open_view
+from .scope import open_view
+from .view import View
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -66,7 +67,7 @@ class _Request:
 
     def __init__(self, manager: CacheManager) -> None:
         self._context = copy_context()
-        self._view = open_view(manager, View(), request=True)
+        self._view = open_view(manager.core, View(), request=True)
         self._context.run(self._view.__enter__)
 
     def run(self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:

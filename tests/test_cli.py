@@ -23,6 +23,7 @@ from .databases import Database
 from .workers import PageText, Worker, page
 
 ROOT = Path(__file__).resolve().parents[1]
+pytestmark = pytest.mark.on("sqlite-wal", "postgresql", "mariadb")
 only_sqlite = pytest.mark.on("sqlite-wal")
 
 
@@ -230,7 +231,7 @@ def test_without_click(tmp_path: Path) -> None:
 
 @only_sqlite
 def test_prune_shows_its_progress_on_a_terminal(worker: Worker, command: CommandLine) -> None:
-    worker.cache_manager.invalidate_now([f"key {n}" for n in range(2500)])
+    worker.cache_manager.core.invalidate_now([f"key {n}" for n in range(2500)])
     ours, theirs = pty.openpty()
     try:
         done = script("--url", command.url, "prune", "--keep", "500", stderr=theirs)

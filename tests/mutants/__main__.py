@@ -31,9 +31,10 @@ def convict(mutant: Mutant) -> list[str]:
     """Return the tests that did not notice."""
     with tempfile.TemporaryDirectory() as directory:
         copy = Path(directory)
-        for name in ("coherent_cache", "tests"):
+        for name in ("coherent_cache", "tests", "migrations", "docs"):
             shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
-        shutil.copy(ROOT / "pyproject.toml", copy)
+        for name in ("pyproject.toml", "alembic.ini"):
+            shutil.copy(ROOT / name, copy)
         file = copy / "coherent_cache" / mutant.file
         source = file.read_text()
         if source.count(mutant.old) != 1:

@@ -4,6 +4,9 @@ from .mutant import Mutant
 
 _WSGI = "web/test_wsgi.py"
 _ASGI = "web/test_asgi.py"
+_FLASK = "web/test_flask.py"
+_CLI = "test_cli.py"
+_MIGRATIONS = "test_migrations.py"
 
 MUTANTS = [
     Mutant(
@@ -125,7 +128,7 @@ MUTANTS = [
     Mutant(
         "asgi-no-view",
         "asgi.py",
-        "            with open_view(found, View(), request=True):",
+        "            with open_view(found.core, View(), request=True):",
         "            with open_scope():",
         (
             f"{_ASGI}::test_case_13_streaming_body_sees_one_view",
@@ -135,8 +138,8 @@ MUTANTS = [
     Mutant(
         "asgi-no-scope-of-the-request",
         "asgi.py",
-        "            with open_view(found, View(), request=True):",
-        "            with open_view(found, View(), request=False):",
+        "            with open_view(found.core, View(), request=True):",
+        "            with open_view(found.core, View(), request=False):",
         (
             f"{_ASGI}::test_case_14_threads_of_a_pool_share_the_requests_transaction",
             f"{_ASGI}::test_case_14_threads_of_a_pool_that_are_certainly_two",
@@ -169,5 +172,162 @@ MUTANTS = [
         "        if _scope.get() is self._scope:\n            _scope.set(self._outer)",
         "        pass",
         (f"{_ASGI}::test_a_server_that_serves_in_one_task",),
+    ),
+    # Flask
+    Mutant(
+        "flask-manager-made-at-its-first-use",
+        "flask.py",
+        "        appcontext_pushed.connect(cache.on_context, app)\n",
+        "",
+        (f"{_FLASK}::test_the_manager_is_there_before_the_first_session",),
+    ),
+    Mutant(
+        "flask-no-view",
+        "flask.py",
+        "app.wsgi_app = CacheMiddleware(  # type: ignore[method-assign]\n"
+        "            _Serving(app, app.wsgi_app), lambda: cache.manager\n        )",
+        "app.wsgi_app = _Serving(app, app.wsgi_app)",
+        (f"{_FLASK}::test_case_13_streaming_from_flask",),
+    ),
+    Mutant(
+        "flask-body-has-no-application",
+        "flask.py",
+        "    return _app_in_context() or _serving.get()",
+        "    return _app_in_context()",
+        (
+            f"{_FLASK}::test_case_13_streaming_from_flask",
+            f"{_FLASK}::test_a_stream_without_context_finds_its_own_application",
+        ),
+    ),
+    Mutant(
+        "flask-applications-meet",
+        "flask.py",
+        "        if app is not None:\n            found = app.extensions.get(_NAME)",
+        "        if False:\n            found = app.extensions.get(_NAME)",
+        (f"{_FLASK}::test_applications_in_one_process_do_not_meet",),
+    ),
+    Mutant(
+        "flask-error-in-the-signal",
+        "flask.py",
+        "            except CacheError:\n                pass",
+        "            except CacheError:\n                raise",
+        (f"{_FLASK}::test_a_bind_key_that_is_not_there",),
+    ),
+    Mutant(
+        "flask-db-of-another-application",
+        "flask.py",
+        "(self._db is None or self._db is registered)",
+        "True",
+        (f"{_FLASK}::test_a_db_of_another_application",),
+    ),
+    Mutant(
+        "flask-applications-are-kept",
+        "flask.py",
+        "weakref.WeakSet[AppCache] = weakref.WeakSet()",
+        "weakref.WeakSet[AppCache] = set()",
+        (f"{_FLASK}::test_an_application_that_goes_takes_its_manager_along",),
+    ),
+    Mutant(
+        "flask-initialised-twice",
+        "flask.py",
+        "        if _NAME in app.extensions:",
+        "        if False:",
+        (f"{_FLASK}::test_what_is_missing_is_said",),
+    ),
+    # The command line
+    Mutant(
+        "cli-tracebacks",
+        "commands.py",
+        "        except (CacheError, SQLAlchemyError, filelock.Timeout) as error:",
+        "        except () as error:",
+        (f"{_CLI}::test_errors_are_one_line", f"{_CLI}::test_urls_that_lead_nowhere"),
+    ),
+    Mutant(
+        "cli-terminal-obeys-keys",
+        "commands.py",
+        'plain = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)',
+        "plain = text",
+        (f"{_CLI}::test_an_error_with_control_characters",),
+    ),
+    Mutant(
+        "cli-encoding-lacks-a-character",
+        "commands.py",
+        'plain.encode(encoding, "backslashreplace")',
+        "plain.encode(encoding)",
+        (f"{_CLI}::test_keys_with_anything_in_them",),
+    ),
+    Mutant(
+        "cli-makes-a-misspelt-file",
+        "cli.py",
+        '        and context.info_name != "init"',
+        "        and False",
+        (f"{_CLI}::test_a_misspelt_file_is_not_made",),
+    ),
+    Mutant(
+        "cli-hides-defects",
+        "commands.py",
+        "        except (CacheError, SQLAlchemyError, filelock.Timeout) as error:",
+        "        except Exception as error:",
+        (f"{_CLI}::test_a_defect_is_not_hidden",),
+    ),
+    Mutant(
+        "cli-no-look-at-the-columns",
+        "commands.py",
+        "        found.verify_table()\n",
+        "",
+        (f"{_CLI}::test_errors_are_one_line",),
+    ),
+    Mutant(
+        "cli-asynchronous-driver",
+        "cli.py",
+        "    if engine.dialect.is_async:",
+        "    if False:",
+        (f"{_CLI}::test_urls_that_lead_nowhere",),
+    ),
+    # Migrations
+    Mutant(
+        "migrations-collation-forgotten",
+        "migrations.py",
+        'LONGTEXT(charset="utf8mb4", collation="utf8mb4_bin")',
+        "LONGTEXT()",
+        (f"{_MIGRATIONS}::test_the_steps_in_a_revision_of_their_own",),
+    ),
+    Mutant(
+        "migrations-numbers-come-back",
+        "migrations.py",
+        "            sqlite_autoincrement=True,\n",
+        "",
+        (f"{_MIGRATIONS}::test_it_creates_and_removes_the_tables",),
+    ),
+    Mutant(
+        "autogenerate-numbers-come-back",
+        "schema.py",
+        "        sqlite_autoincrement=True,  # a number that was used never comes back\n",
+        "",
+        (f"{_MIGRATIONS}::test_autogenerate_writes_the_tables_and_then_finds_no_difference",),
+    ),
+    Mutant(
+        "migrations-index-forgotten",
+        "migrations.py",
+        'for columns in (["lane", "position"], ["key_hash"]):',
+        'for columns in (["key_hash"],):',
+        (
+            f"{_MIGRATIONS}::test_it_creates_and_removes_the_tables",
+            f"{_MIGRATIONS}::test_it_adds_what_an_interrupted_migration_left_out",
+        ),
+    ),
+    Mutant(
+        "migrations-take-any-table-over",
+        "migrations.py",
+        "    if missing:\n",
+        "    if False:\n",
+        (f"{_MIGRATIONS}::test_another_programs_table_is_left_alone",),
+    ),
+    Mutant(
+        "migrations-make-what-is-there",
+        "migrations.py",
+        "    if not inspector.has_table(table, schema=schema):\n        return False\n",
+        "    return False\n",
+        (f"{_MIGRATIONS}::test_it_takes_over_the_tables_of_create_table",),
     ),
 ]

@@ -295,7 +295,7 @@ def test_configuration(database: Database) -> None:
     SQLAlchemy(app, metadata=None)
     own = CoherentCache(app, table="overridden")
     assert own.manager.engine.url == database.url
-    assert own.manager.tables.log.name == "ledger"
+    assert own.manager.core.tables.log.name == "ledger"
     own.manager.create_table()
     assert own.manager.get("key", lambda: "value") == "value"
     assert own.manager.statistics.size_bytes == 5
