@@ -67,11 +67,19 @@ def make_group() -> click.Group:
 def _open(context: click.Context, text: str, *, table: str, schema: str | None) -> CacheManager:
     """A manager for the length of *context*."""
     from sqlalchemy import create_engine, make_url
+    from sqlalchemy.exc import ArgumentError
 
     from .errors import ConfigurationError
     from .manager import CacheManager
 
-    url = make_url(text)
+    try:
+        url = make_url(text)
+    except ArgumentError:
+        # Not SQLAlchemy's words: they may quote the text, and the text may hold a password.
+        raise ConfigurationError(
+            "the URL is not one that SQLAlchemy understands; it looks like "
+            "postgresql+psycopg://user@host/name or sqlite:///file.db"
+        ) from None
     if (
         url.get_backend_name() == "sqlite"
         and url.database

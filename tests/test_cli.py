@@ -140,7 +140,7 @@ def test_errors_are_one_line(database: Database, command: CommandLine) -> None:
 @pytest.mark.parametrize(
     ("url", "expected"),
     [
-        ("nonsense", "Could not parse SQLAlchemy URL"),
+        ("u:secret@host", "the URL is not one that SQLAlchemy understands"),
         ("delphi://host/name", "delphi"),
         ("sqlite+aiosqlite:///x.db", "'sqlite+aiosqlite' is an asynchronous driver"),
         ("postgresql+pg8000://u:secret@host/x", "driver of 'postgresql+pg8000' is not installed"),
