@@ -202,7 +202,8 @@ def test_keys_with_anything_in_them(worker: Worker, command: CommandLine) -> Non
 
 
 @only_sqlite
-def test_an_error_with_control_characters(command: CommandLine, tmp_path: Path) -> None:
+def test_what_a_terminal_would_obey_is_not_printed(command: CommandLine, tmp_path: Path) -> None:
+    assert command.succeed("--table", "\x1b[31mred", "init").startswith(r"tables \x1b[31mred and ")
     command.url = f"sqlite:///{tmp_path}/\x1b[31m\nred.db"
     assert "\x1b" not in command.fail("status")
 

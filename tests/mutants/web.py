@@ -247,7 +247,7 @@ MUTANTS = [
         "commands.py",
         'plain = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)',
         "plain = text",
-        (f"{_CLI}::test_an_error_with_control_characters",),
+        (f"{_CLI}::test_what_a_terminal_would_obey_is_not_printed",),
     ),
     Mutant(
         "cli-encoding-lacks-a-character",

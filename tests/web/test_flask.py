@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import gc
+import subprocess
+import sys
 import weakref
 from collections.abc import Iterator
-from contextvars import Context
 from pathlib import Path
 from typing import Any
 
@@ -234,25 +235,42 @@ def test_a_stream_without_context_finds_its_own_application(
 @only_python
 def test_the_manager_is_there_before_the_first_session(database: Database) -> None:
     """`del` is the first that a process hears of the cache, in a session that has begun: it must
-    wait for the session's commit."""
-    reader = create_app(database)
-    writer = Flask("wiki")
-    writer.config["SQLALCHEMY_DATABASE_URI"] = database.url
-    cache.init_app(writer, db)  # before db: it does not matter
-    db.init_app(writer)
+    wait for the session's commit.  (In a process of its own: another application's manager
+    would know the session too.)"""
+    app = create_app(database)
+    client = app.test_client()
+    assert client.get("/names").json == []
+    code = "from tests.web.test_flask import write_first_of_all; write_first_of_all()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(database.url.database)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as writer:
+        assert writer.stdin is not None
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == "deleted\n"
+        assert client.get("/names").json == []
+        writer.stdin.write("commit\n")
+        writer.stdin.flush()
+        assert writer.stdout.readline() == "committed\n"
+    assert client.get("/names").json == ["Front"]
+    close(app)
 
-    def write() -> None:
-        with writer.app_context():
-            db.session.add(Page(name="Front", text=""))
-            del wiki.names
-            assert reader.test_client().get("/names").json == []
-            db.session.commit()
 
-    assert reader.test_client().get("/names").json == []
-    Context().run(write)
-    assert reader.test_client().get("/names").json == ["Front"]
-    close(reader)
-    close(writer)
+def write_first_of_all() -> None:
+    """The other process of the test above."""
+    app = Flask("wiki")
+    app.config["SQLALCHEMY_DATABASE_URI"] = f"sqlite:///{sys.argv[1]}"
+    cache.init_app(app, db)  # before db: it does not matter
+    db.init_app(app)
+    with app.app_context():
+        db.session.add(Page(name="Front", text=""))
+        del wiki.names
+        print("deleted", flush=True)
+        sys.stdin.readline()
+        db.session.commit()
+        print("committed", flush=True)
 
 
 @only_python
