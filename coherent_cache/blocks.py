@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from .errors import SynchronousUseError
 from .greenlets import current_owner, spawn
 from .scope import current_scope
+from .transaction import Transaction
 
 if TYPE_CHECKING:
     from .manager import CacheManager
@@ -113,18 +114,14 @@ class ConnectBlock(_Block):
         sessions = self._manager.sessions
         for session in scope.sessions():
             # What the session is about to write belongs to what its own request sees.
-            if sessions.has_pending(session) and not session._flushing:
+            if sessions.has_pending(session, current_owner()) and not session._flushing:
                 session.flush()
         found: Connection | None = None
         for transaction in scope.transactions(self._manager):
             connection: Connection | None = transaction.watch.connection_of(transaction)
             if connection is None or connection.engine.pool is not self._manager.engine.pool:
                 continue
-            # A clean transaction of another thread or task is left to it: a connection is not
-            # for two at a time.  One that has written is where our own data are.
-            if transaction.owner != current_owner() and not (
-                transaction.dirty or transaction.pending()
-            ):
+            if transaction.owner != current_owner() and not _handed_over(transaction):
                 continue
             if transaction.joinable:
                 return connection
@@ -133,3 +130,13 @@ class ConnectBlock(_Block):
 
     def _new(self, engine: Any) -> Any:
         return engine.connect()
+
+
+def _handed_over(transaction: Transaction) -> bool:
+    """Whether a transaction that another one began is where our request's own data are.
+
+    A framework may begin a session in one thread of its pool and go on with it in another.
+    A clean transaction is left to the one who began it, and so is any of another task: a
+    connection is not for two at a time.
+    """
+    return isinstance(transaction.owner, int) and (transaction.dirty or bool(transaction.pending()))

@@ -35,8 +35,11 @@ class CachedPropertyBase(property, Generic[_T]):
         #: The name it was first given in a class body, and that class.
         self.name: str | None = None
         self.owner: type | None = None
+        function: Any = inspect.unwrap(retriever)
+        #: ``module.Class.attribute``, of the class that defines it.
+        self.prefix = f"{function.__module__}.{_name_of(function)}"
         self.is_async = inspect.iscoroutinefunction(retriever)
-        functools.update_wrapper(self, retriever)  # type: ignore[arg-type]
+        functools.update_wrapper(self, retriever, updated=())  # type: ignore[arg-type]
         if doc is not None:
             self.__doc__ = doc
 
@@ -50,14 +53,7 @@ class CachedPropertyBase(property, Generic[_T]):
             and self.name == name
         ):
             self.owner, self.name = owner, name
-
-    @property
-    def prefix(self) -> str:
-        """``module.Class.attribute``, of the class that defines it."""
-        if self.owner is None:
-            retriever = inspect.unwrap(self.retriever)
-            return f"{retriever.__module__}.{retriever.__qualname__}"
-        return f"{self.owner.__module__}.{self.owner.__qualname__}.{self.name}"
+            self.prefix = f"{owner.__module__}.{owner.__qualname__}.{name}"
 
     def key_of(self, instance: Any) -> str:
         """The key of the attribute's value on *instance*."""
@@ -124,6 +120,11 @@ class CachedProperty(CachedPropertyBase[_T]):
         except KeyTypeError as error:
             named = repr(self.key) if isinstance(self.key, str) else "the callable given"
             raise KeyTypeError(f"{self.prefix}, keyed by {named}: {error}") from None
+
+
+def _name_of(function: Any) -> str:
+    """A name until the class body gives one; objects that are called may have none."""
+    return str(getattr(function, "__qualname__", type(function).__qualname__))
 
 
 _R = TypeVar("_R")

@@ -49,5 +49,7 @@ Entries: TypeAlias = dict[Slot, Entry]
 
 def forget(entries: Entries, keys: frozenset[str]) -> None:
     """Remove from *entries* what was computed from any of *keys*."""
-    for slot in [slot for slot, entry in entries.items() if not keys.isdisjoint(entry.keys)]:
-        entries.pop(slot, None)
+    # A copy is taken first: another thread of the request may be adding to it.
+    for slot, entry in list(entries.items()):
+        if not keys.isdisjoint(entry.keys):
+            entries.pop(slot, None)

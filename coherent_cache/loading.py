@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from .entry import Entry, Slot
 from .flights import Flights
-from .greenlets import spawn, wait_for, wait_for_async
+from .greenlets import current_owner, spawn, wait_for, wait_for_async
 from .load import Chain, Flight, Load, current_load, forbid_recursion
 from .scope import Scope, View, current_scope, current_view, open_view
 from .transaction import Outcome
@@ -27,7 +27,7 @@ _WAITS = 3
 class _Read:
     """One read that the view could not answer at once."""
 
-    __slots__ = ("chain", "is_request", "parent", "scope", "slot", "view")
+    __slots__ = ("chain", "changes", "is_request", "owner", "parent", "scope", "slot", "view")
 
     def __init__(self, manager: CacheManager, slot: Slot) -> None:
         self.slot = slot
@@ -36,8 +36,14 @@ class _Read:
         self.is_request = view is not None
         #: Outside a request a view that lasts for this read, and for what its retriever reads.
         self.view = view if view is not None else View()
+        self.changes = self.view.changes
+        self.owner = current_owner()
         self.parent = current_load.get()
         self.chain: Chain = self.parent.chain if self.parent is not None else Chain(False)
+
+    def keep(self, entry: Entry) -> Entry:
+        """Keep *entry* in the view, and return the one that counts there."""
+        return self.view.keep(self.slot, entry, self.changes)
 
 
 class Loader:
@@ -91,7 +97,7 @@ class Loader:
         if self._manager.source is not None:
             self._manager.source.notice()
         for transaction in read.scope.transactions(self._manager):
-            found = transaction.find(read.slot)
+            found = transaction.find(read.slot, read.owner)
             if found is not None:
                 read.view.hits += 1
                 return found
@@ -105,7 +111,7 @@ class Loader:
         if found is None or self._hides(read.scope, found.keys):
             return None
         read.view.hits += 1
-        return read.view.values.setdefault(read.slot, found)
+        return read.keep(found)
 
     def check(self, view: View, scope: Scope) -> None:
         """Look at the ledger, unless this view has."""
@@ -183,7 +189,7 @@ class Loader:
         if entry is None or entry.label < read.view.label:
             return None
         read.view.hits += 1
-        return read.view.values.setdefault(read.slot, entry)
+        return read.keep(entry)
 
     def _compute(self, read: _Read, compute: Callable[[], Any]) -> Entry:
         load = self._begin(read)
@@ -224,19 +230,19 @@ class Loader:
         if entry.owners:
             owner, *others = entry.owners
             if owner is Outcome.COMMITTED and not others:
-                return read.view.values.setdefault(read.slot, entry)
+                return read.keep(entry)
             if not others and not isinstance(owner, Outcome):
-                owner.remember(read.slot, entry)
+                owner.remember(read.slot, read.owner, entry)
                 if read.is_request:
-                    owner.views.add(read.view)
+                    owner.concerns(read.view)
             return entry
         for transaction in read.scope.transactions(self._manager):
             if transaction.hides(entry.keys):
-                transaction.remember(read.slot, entry)
+                transaction.remember(read.slot, read.owner, entry)
                 return entry
         if self._hides(read.scope, entry.keys):
             return entry
-        return read.view.values.setdefault(read.slot, entry)
+        return read.keep(entry)
 
     async def _io(self, function: Callable[..., Any], *arguments: Any) -> Any:
         if self._manager.is_async:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import weakref
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -22,16 +23,15 @@ from sqlalchemy.pool import StaticPool
 
 from .access import LedgerAccess
 from .blocks import BeginBlock, ConnectBlock
-from .descriptors import CachedPropertyBase
-from .entry import Slot, forget
-from .errors import ConfigurationError
+from .entry import Slot
+from .errors import CacheError, ConfigurationError
 from .explain import explain
 from .greenlets import spawn
 from .keys import check_key
 from .ledger import Execute, LaneHolder, Ledger, LedgerStatus, ledger_for
 from .loading import Loader
 from .schema import add_tables
-from .scope import View, current_scope, current_view, open_view
+from .scope import View, current_scope, current_view, open_view, views_around
 from .sessions import SessionWatch
 from .source import ConnectionSource, SourceWatch
 from .store import Store
@@ -40,6 +40,8 @@ from .transaction import Transaction
 from .watch import EngineWatch
 
 _T = TypeVar("_T")
+
+_log = logging.getLogger("coherent_cache")
 
 _NO_INSTANCE: Any = object()
 
@@ -182,19 +184,21 @@ class CacheManager:
             waiting = [] if targets else [sync]
         else:
             targets, waiting = self._targets()
-        view = current_view(self)
+        views = list(views_around(self))
         for transaction in targets:
             transaction.invalidate(keys)
             if transaction.watch is self.source and self.source is not None:
                 self.source.write(transaction, [key])
-            if view is not None:
-                transaction.views.add(view)
+            for view in views:
+                transaction.concerns(view)
         for waiting_session in waiting:
             self.sessions.invalidate(waiting_session, keys)
-        if view is not None:
-            forget(view.values, keys)
-        if not targets and not waiting:
+        for view in views:
+            view.forget(keys)
+        if not targets and not any(s.in_transaction() for s in waiting):
             self.invalidate_now([key])
+            if session is None and connection is None:
+                self._invalidate_early(keys)
 
     async def ainvalidate(
         self,
@@ -211,12 +215,11 @@ class CacheManager:
 
     def invalidate_now(self, keys: Sequence[str]) -> None:
         """Invalidate *keys* in a transaction of their own, committed before this returns."""
-        view = current_view(self)
         try:
             self.access.write(sorted(set(keys)))
         finally:
-            if view is not None:
-                forget(view.values, frozenset(keys))
+            for view in views_around(self):
+                view.forget(frozenset(keys))
                 view.checked = False
 
     def evict(self) -> None:
@@ -230,14 +233,30 @@ class CacheManager:
         if self.source is not None:
             self.source.notice()
         scope = current_scope()
-        targets = [t for t in scope.transactions(self) if t.watch.carries(t)]
+        targets = [t for t in scope.all_transactions(self) if t.watch.carries(t)]
         waiting: list[Session] = []
         for session in scope.sessions():
             found = self._transactions_of(session)
             targets += [t for t in found if t not in targets]
-            if not found and self.sessions.may_carry(session):
+            if not found and session.in_transaction() and self.sessions.may_carry(session):
                 waiting.append(session)
         return targets, waiting
+
+    def _invalidate_early(self, keys: frozenset[str]) -> None:
+        """No transaction is open, but connections and sessions are at hand that will begin one
+        with their next statement, which may be the write that the ``del`` was meant for.
+
+        ``with engine.connect() as c: del obj.attr; c.execute(...); c.commit()``: invalidated only
+        now, the key would be loaded anew before the write commits, and stay old.
+        """
+        scope = current_scope()
+        for connection in scope.connections():
+            watch = self._watch_of(connection)
+            if watch is not None and not connection.closed:
+                watch.invalidate_early(connection, keys)
+        for session in scope.sessions():
+            if self.sessions.may_carry(session):
+                self.sessions.invalidate(session, keys)
 
     def _transactions_of(self, session: Session) -> list[Transaction]:
         found = [self.transaction_of(c) for c in self.sessions.connections_of(session)]
@@ -366,9 +385,13 @@ class CacheManager:
 
     def transaction_of(self, connection: Connection) -> Transaction | None:
         """The open transaction of *connection*, if it is one of the manager's."""
+        watch = self._watch_of(connection)
+        return None if watch is None else watch.transaction_of(connection)
+
+    def _watch_of(self, connection: Connection) -> EngineWatch | None:
         for watch in self._watches:
             if connection.engine.pool is watch.engine.pool:
-                return watch.transaction_of(connection)
+                return watch
         return None
 
     def write_keys(self, execute: Execute, keys: Sequence[str], lane: LaneHolder) -> None:
@@ -384,8 +407,13 @@ class CacheManager:
     def check_view_early(self) -> None:
         """Look at the ledger for the open view, before its first transaction takes a snapshot."""
         view = current_view(self)
-        if view is not None:
+        if view is None:
+            return
+        try:
             self._loader.check(view, current_scope())
+        except (DBAPIError, CacheError):
+            # The statement that this precedes is not ours to fail; the first read will say it.
+            _log.debug("the early look at the ledger failed", exc_info=True)
 
     def after_fork(self) -> None:
         """In a forked child: everything that belongs to the parent is left alone."""
@@ -404,12 +432,12 @@ def _call(retriever: Callable[..., _T], instance: Any) -> Callable[[], _T]:
 
 
 def _key_of(target: Any, attribute: str) -> str:
-    descriptor = getattr(type(target), attribute, None)
-    if not isinstance(descriptor, CachedPropertyBase):
+    key_of = getattr(getattr(type(target), attribute, None), "key_of", None)
+    if key_of is None:
         raise ConfigurationError(
             f"{type(target).__qualname__}.{attribute} is not a cached attribute"
         )
-    return descriptor.key_of(target)
+    return str(key_of(target))
 
 
 def _sync_engine(engine: Engine | AsyncEngine) -> Engine:

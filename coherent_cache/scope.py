@@ -6,15 +6,20 @@ request's context share its `View` and its `Scope`; others have their own.
 
 from __future__ import annotations
 
+import os
 import weakref
 from collections.abc import Iterator
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, TypeVar
 
+from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
-from .entry import Entries
+from .entry import Entries, Entry, Slot, forget
+from .greenlets import current_owner
 from .transaction import Transaction
+
+_T = TypeVar("_T")
 
 
 class View:
@@ -25,7 +30,7 @@ class View:
     """
 
     __slots__ = (
-        "__weakref__",
+        "changes",
         "check_seconds",
         "checked",
         "checks",
@@ -37,6 +42,8 @@ class View:
 
     def __init__(self) -> None:
         self.values: Entries = {}
+        #: How often something was invalidated in it.
+        self.changes = 0
         #: The ledger was looked at, and this request committed nothing since.
         self.checked = False
         #: `Store.label` at that look: nothing older may be handed to this request.
@@ -46,16 +53,40 @@ class View:
         self.checks = 0
         self.check_seconds = 0.0
 
+    def keep(self, slot: Slot, entry: Entry, changes: int) -> Entry:
+        """Keep *entry*, unless the slot has one or something was invalidated since *changes* was
+        read; return the entry that counts.
+
+        The interleaving it guards against: a thread of the request loads a value, another one
+        invalidates it, and only then the first keeps what it loaded.
+        """
+        kept = self.values.setdefault(slot, entry)
+        if self.changes != changes and kept is entry:
+            self.values.pop(slot, None)
+        return kept
+
+    def forget(self, keys: frozenset[str]) -> None:
+        """*keys* were invalidated: they have to be read anew."""
+        self.changes += 1
+        forget(self.values, keys)
+
 
 class Scope:
-    """The transactions and sessions that code of one context may be working in."""
+    """The transactions, connections and sessions that code of one context may be working in.
 
-    # No lock: the tuple is replaced, never changed, so whoever walks over it sees one state.
+    A request's scope is one for all its threads and tasks.  Outside a request contexts are also
+    inherited by tasks that have nothing to do with each other; there everybody has his own
+    transactions only, but an invalidation goes to all of them: one too many costs a reload.
+    """
 
-    def __init__(self, parent: Scope | None = None) -> None:
+    # No lock: the tuples are replaced, never changed, so whoever walks over one sees one state.
+
+    def __init__(self, parent: Scope | None = None, *, request: bool = False) -> None:
         self._parent = parent
+        self._request = request
         self._transactions: tuple[Transaction, ...] = ()
-        self._sessions: weakref.WeakSet[Session] = weakref.WeakSet()
+        self._sessions: tuple[weakref.ref[Session], ...] = ()
+        self._connections: tuple[weakref.ref[Connection], ...] = ()
 
     def add(self, transaction: Transaction) -> None:
         """A transaction began in this context."""
@@ -67,21 +98,54 @@ class Scope:
 
     def add_session(self, session: Session) -> None:
         """An ORM session began a transaction of its own in this context."""
-        self._sessions.add(session)
+        self._sessions = _with(self._sessions, session)
+
+    def add_connection(self, connection: Connection) -> None:
+        """A connection was taken from the pool in this context."""
+        self._connections = _with(self._connections, connection)
 
     def transactions(self, manager: Any) -> Iterator[Transaction]:
-        """The open transactions of *manager*: the newest first, inner scopes before outer."""
+        """The open transactions of *manager* that this code works in: the newest first, inner
+        scopes before outer ones."""
+        owner = None if self._request else current_owner()
         for transaction in reversed(self._transactions):
-            if transaction.manager is manager:
+            if transaction.manager is manager and (self._request or transaction.owner == owner):
                 yield transaction
         if self._parent is not None:
             yield from self._parent.transactions(manager)
 
+    def all_transactions(self, manager: Any) -> Iterator[Transaction]:
+        """The open transactions of *manager* that could be meant, whoever began them."""
+        for transaction in reversed(self._transactions):
+            if transaction.manager is manager:
+                yield transaction
+        if self._parent is not None:
+            yield from self._parent.all_transactions(manager)
+
     def sessions(self) -> Iterator[Session]:
-        """The sessions that may have a transaction open."""
-        yield from list(self._sessions)
+        """The sessions that have or had a transaction."""
+        yield from _living(self._sessions)
         if self._parent is not None:
             yield from self._parent.sessions()
+
+    def connections(self) -> Iterator[Connection]:
+        """The connections that may still be open."""
+        yield from _living(self._connections)
+        if self._parent is not None:
+            yield from self._parent.connections()
+
+
+def _with(references: tuple[weakref.ref[_T], ...], item: _T) -> tuple[weakref.ref[_T], ...]:
+    """*references* that are still alive, and one to *item*."""
+    living = [reference for reference in references if reference() not in (None, item)]
+    return (*living, weakref.ref(item))
+
+
+def _living(references: tuple[weakref.ref[_T], ...]) -> Iterator[_T]:
+    for reference in references:
+        found = reference()
+        if found is not None:
+            yield found
 
 
 class ViewFrame:
@@ -118,6 +182,15 @@ def current_view(manager: Any) -> View | None:
     return None
 
 
+def views_around(manager: Any) -> Iterator[View]:
+    """The views that *manager* has open in this context, the innermost first."""
+    frame = _frame.get()
+    while frame is not None:
+        if frame.manager is manager:
+            yield frame.view
+        frame = frame.outer
+
+
 class open_view:  # noqa: N801  (used like a function)
     """A context manager: *view* is the current one of *manager* inside the block.
 
@@ -135,10 +208,20 @@ class open_view:  # noqa: N801  (used like a function)
         _frame.set(ViewFrame(self._manager, self._view, self._outer_frame))
         if self._request:
             self._outer_scope = _scope.get()
-            _scope.set(Scope(self._outer_scope))
+            _scope.set(Scope(self._outer_scope, request=True))
         return self._view
 
     def __exit__(self, *_: object) -> None:
         _frame.set(self._outer_frame)
         if self._request:
             _scope.set(self._outer_scope)
+
+
+def _leave_everything() -> None:
+    """In a forked child the parent's request, transactions and connections are not ours."""
+    _scope.set(None)
+    _frame.set(None)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_everything)

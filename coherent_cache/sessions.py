@@ -16,6 +16,7 @@ from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, SessionTransaction
 
+from .greenlets import current_owner
 from .scope import current_scope
 
 if TYPE_CHECKING:
@@ -30,6 +31,10 @@ class SessionWatch:
         self._pending: weakref.WeakKeyDictionary[SessionTransaction, set[str]] = (
             weakref.WeakKeyDictionary()
         )
+        # Who let keys wait with the session last.
+        self._owners: weakref.WeakKeyDictionary[Session, object] = weakref.WeakKeyDictionary()
+        # Invalidated while the session had no transaction yet.
+        self._early: weakref.WeakKeyDictionary[Session, set[str]] = weakref.WeakKeyDictionary()
         self._connections: weakref.WeakKeyDictionary[Session, weakref.WeakSet[Connection]] = (
             weakref.WeakKeyDictionary()
         )
@@ -61,22 +66,25 @@ class SessionWatch:
         return [c for c in self._connections.get(session, ()) if not c.closed]
 
     def may_carry(self, session: Session) -> bool:
-        """Whether *session* has a transaction that may come to write to the manager's engine."""
-        return session.in_transaction() and _may_bind(session, self._manager.engine)
+        """Whether *session* may come to write to the manager's engine."""
+        return _may_bind(session, self._manager.engine)
 
     def invalidate(self, session: Session, keys: Iterable[str]) -> None:
-        """Let *keys* wait with the session's innermost transaction."""
+        """Let *keys* wait with the session's innermost transaction, or for its next one."""
+        self._owners[session] = current_owner()
         transaction = session.get_nested_transaction() or session.get_transaction()
         if transaction is not None:
             self._pending.setdefault(transaction, set()).update(keys)
+        else:
+            self._early.setdefault(session, set()).update(keys)
 
     def hides(self, session: Session, keys: frozenset[str]) -> bool:
         """Whether one of *keys* waits with *session*."""
         return not keys.isdisjoint(self._waiting(session))
 
-    def has_pending(self, session: Session) -> bool:
-        """Whether any key waits with *session*."""
-        return bool(self._waiting(session))
+    def has_pending(self, session: Session, owner: object) -> bool:
+        """Whether *owner*, a thread or task, has let a key wait with *session*."""
+        return self._owners.get(session) == owner and bool(self._waiting(session))
 
     def _waiting(self, session: Session) -> set[str]:
         found: set[str] = set()
@@ -91,6 +99,9 @@ class SessionWatch:
     def _after_transaction_create(self, session: Session, transaction: SessionTransaction) -> None:
         if transaction.parent is None:
             current_scope().add_session(session)
+            early = self._early.pop(session, None)
+            if early:
+                self._pending.setdefault(transaction, set()).update(early)
 
     def _after_begin(
         self, session: Session, transaction: SessionTransaction, connection: Connection

@@ -21,7 +21,7 @@ from .greenlets import current_owner
 from .ledger import Execute, LaneHolder
 from .load import Load
 from .probe import Probe, probe
-from .scope import current_scope, current_view
+from .scope import current_scope, views_around
 from .transaction import Outcome, Transaction
 
 if TYPE_CHECKING:
@@ -72,9 +72,8 @@ class SourceWatch:
             found.changes_before = -1  # what was changed before is unknown
             if in_transaction(self._dialect, connection) is not False:
                 found.label = -1  # when its snapshot was opened is unknown
-            view = current_view(self._manager)
-            if view is not None:
-                found.views.add(view)
+            for view in views_around(self._manager):
+                found.concerns(view)
             current_scope().add(found)
             self._transactions[id(connection)] = found
         return found
@@ -105,9 +104,8 @@ class SourceWatch:
 
     def _end(self, transaction: Transaction, outcome: Outcome) -> None:
         self._transactions.pop(id(transaction.handle), None)
-        view = current_view(self._manager)
-        if view is not None:
-            transaction.views.add(view)
+        for view in views_around(self._manager):
+            transaction.concerns(view)
         transaction.end(outcome)
 
     # What is asked of every watch

@@ -7,8 +7,7 @@ events) or by a `ConnectionSource` (an application that keeps its connections it
 from __future__ import annotations
 
 import enum
-import weakref
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from .entry import Entries, Entry, Slot, forget
@@ -58,8 +57,13 @@ class _Level:
     def __init__(self, name: str | None) -> None:
         self.name = name
         self.pending: set[str] = set()
-        # Private values, and the count of writes that each pending one was computed at.
-        self.values: dict[Slot, tuple[Entry, int]] = {}
+        # Private values by who computed them, and the count of writes at that time.
+        self.values: dict[tuple[object, Slot], tuple[Entry, int]] = {}
+
+    def forget(self, keys: Collection[str]) -> None:
+        for place, (entry, _) in list(self.values.items()):
+            if not entry.keys.isdisjoint(keys):
+                self.values.pop(place, None)
 
 
 class Transaction:
@@ -92,7 +96,7 @@ class Transaction:
         #: Two-phase: prepared, and so beyond our reach.
         self.prepared = False
         #: The views of the requests that work in it.
-        self.views: weakref.WeakSet[View] = weakref.WeakSet()
+        self._views: tuple[View, ...] = ()
         self._levels = [_Level(None)]
 
     @property
@@ -107,8 +111,7 @@ class Transaction:
         keys = frozenset(keys)
         level = self._levels[-1]
         level.pending |= keys
-        for slot in [s for s, (e, _) in level.values.items() if not keys.isdisjoint(e.keys)]:
-            del level.values[slot]
+        level.forget(keys)
 
     def pending(self) -> list[str]:
         """The keys to write into the ledger, in one order for all transactions."""
@@ -120,11 +123,15 @@ class Transaction:
 
     # Private values
 
-    def find(self, slot: Slot) -> Entry | None:
-        """Return the private value of *slot* that is still valid at the innermost savepoint."""
+    def find(self, slot: Slot, owner: object) -> Entry | None:
+        """Return the private value of *slot* that is still valid at the innermost savepoint.
+
+        *owner* is the thread or task that asks: it finds what it computed itself.  Another one of
+        the same request may read on another connection, and see less.
+        """
         hidden: set[str] = set()  # invalidated at a level further in
         for level in reversed(self._levels):
-            found = level.values.get(slot)
+            found = level.values.get((owner, slot))
             if found is not None and hidden.isdisjoint(found[0].keys):
                 entry, writes = found
                 # After `del` a request sees its own data: what it writes after the value was
@@ -137,9 +144,14 @@ class Transaction:
                 return None
         return None
 
-    def remember(self, slot: Slot, entry: Entry) -> None:
-        """Keep a value for the rest of the innermost savepoint or transaction."""
-        self._levels[-1].values[slot] = (entry, self.writes)
+    def remember(self, slot: Slot, owner: object, entry: Entry) -> None:
+        """Keep a value for *owner* for the rest of the innermost savepoint or transaction."""
+        self._levels[-1].values[owner, slot] = (entry, self.writes)
+
+    def concerns(self, view: View) -> None:
+        """The request of *view* works in this transaction."""
+        if not any(known is view for known in self._views):
+            self._views = (*self._views, view)
 
     # Savepoints
 
@@ -158,10 +170,7 @@ class Transaction:
         outer = self._levels[index - 1]
         for level in self._levels[index:]:
             outer.pending |= level.pending
-            for slot in [
-                s for s, (e, _) in outer.values.items() if not level.pending.isdisjoint(e.keys)
-            ]:
-                del outer.values[slot]
+            outer.forget(level.pending)
             outer.values.update(level.values)
         del self._levels[index:]
 
@@ -191,6 +200,7 @@ class Transaction:
         """The transaction ended: it leaves its scope, and its requests' views are told."""
         self.restart(outcome)
         self.outcome = outcome
+        self._views = ()
         scope, self.scope = self.scope, None
         if scope is not None:
             scope.remove(self)
@@ -201,12 +211,12 @@ class Transaction:
         values: Entries = {}
         if outcome is Outcome.COMMITTED:
             for level in self._levels:
-                values.update({slot: entry for slot, (entry, _) in level.values.items()})
+                values.update({slot: entry for (_, slot), (entry, _) in level.values.items()})
             forget(values, pending)
         self._levels = [_Level(None)]
         self.label = None
         self.dirty = self.written = False
-        for view in list(self.views):
+        for view in self._views:
             # What it did not invalidate keeps its one value.  Those were computed from work that
             # is committed now, so they are for this request only but no longer private to the
             # transaction.
@@ -215,7 +225,7 @@ class Transaction:
                     slot, Entry(entry.value, entry.label, entry.keys, frozenset((outcome,)))
                 )
             if pending:
-                forget(view.values, pending)
+                view.forget(pending)
             if pending and outcome is not Outcome.ROLLED_BACK:
                 # Its own commit is news, and another thread may have loaded the old value after
                 # the `del`; what others committed meanwhile is news too.

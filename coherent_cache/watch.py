@@ -25,7 +25,7 @@ from .greenlets import current_owner
 from .ledger import Execute, LaneHolder, Result
 from .load import current_load
 from .probe import Probe, probe, total_changes
-from .scope import current_scope, current_view
+from .scope import current_scope, views_around
 from .statements import Effect, Kind, effect_of
 from .transaction import Outcome, Transaction
 
@@ -49,11 +49,14 @@ class EngineWatch:
         )
         # By id() of the driver's connection; an entry goes when its transaction ends.
         self._by_driver: dict[int, Transaction] = {}
+        # Invalidated while the connection had no transaction yet.
+        self._early: weakref.WeakKeyDictionary[Connection, set[str]] = weakref.WeakKeyDictionary()
         self._lane_info = f"coherent_cache.lane.{manager.ledger.lanes_name}"
         self._listen()
 
     def _listen(self) -> None:
         engine = self.engine
+        event.listen(engine, "engine_connect", self._on_engine_connect)
         event.listen(engine, "begin", self._on_begin)
         event.listen(engine, "begin_twophase", self._on_begin_twophase)
         event.listen(engine, "commit", self._on_commit)
@@ -129,7 +132,15 @@ class EngineWatch:
         connection = self.connection_of(transaction)
         return None if connection is None else connection.connection.dbapi_connection
 
+    def invalidate_early(self, connection: Connection, keys: frozenset[str]) -> None:
+        """Let *keys* be invalidated (also) with the next transaction of *connection*, which has
+        none: its first statement may be the write that the ``del`` was meant for."""
+        self._early.setdefault(connection, set()).update(keys)
+
     # Beginnings
+
+    def _on_engine_connect(self, connection: Connection) -> None:
+        current_scope().add_connection(connection)
 
     def _on_begin(self, connection: Connection) -> None:
         self._begin(connection)
@@ -152,9 +163,11 @@ class EngineWatch:
             left_over.end(Outcome.UNKNOWN)
         if self._dialect.name == "sqlite":
             transaction.changes_before = total_changes(dbapi_connection)
-        view = current_view(self._manager)
-        if view is not None:
-            transaction.views.add(view)
+        for view in views_around(self._manager):
+            transaction.concerns(view)
+        early = self._early.pop(connection, None)
+        if early:
+            transaction.invalidate(early)
         scope.add(transaction)
         self._by_connection[connection] = transaction
         self._by_driver[id(dbapi_connection)] = transaction
@@ -370,9 +383,8 @@ class EngineWatch:
     def _finish(self, transaction: Transaction, dbapi_connection: Any, outcome: Outcome) -> None:
         if self._by_driver.get(id(dbapi_connection)) is transaction:
             del self._by_driver[id(dbapi_connection)]
-        view = current_view(self._manager)
-        if view is not None:
-            transaction.views.add(view)
+        for view in views_around(self._manager):
+            transaction.concerns(view)
         transaction.end(outcome)
 
     # The pool
@@ -380,6 +392,8 @@ class EngineWatch:
     def _on_connect(self, dbapi_connection: Any, record: Any) -> None:
         execute = cursor_execute(self._dialect, lambda: dbapi_connection)
         self._manager.access.on_connect(dbapi_connection)
+        if self._replica:
+            return
         try:
             lane = self._manager.ledger.claim_lane(execute)
             if lane is not None:

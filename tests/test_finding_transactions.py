@@ -1,0 +1,80 @@
+"""`del` finds its transaction whatever way the application holds it, also before it has begun."""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+from sqlalchemy import insert, select
+from sqlalchemy.orm import Session
+
+from .workers import Worker, page
+
+NEW = insert(page).values(name="a", text="", version=0)
+
+
+def test_connection_that_has_not_begun(worker: Worker, other: Worker) -> None:
+    """The `del` comes before the first statement of a commit-as-you-go connection."""
+    assert worker.wiki.names == other.wiki.names == frozenset()
+    with worker.engine.connect() as connection:
+        del worker.wiki.names
+        if not worker.database.is_sqlite:
+            assert other.wiki.names == frozenset()  # loaded anew, before the write commits
+        connection.execute(NEW)
+        assert worker.wiki.names == {"a"}
+        connection.commit()
+    assert worker.wiki.names == other.wiki.names == {"a"}
+
+
+def test_session_that_has_not_begun(worker: Worker, other: Worker) -> None:
+    with Session(worker.engine) as session:
+        session.execute(select(page.c.name)).all()
+        session.commit()
+        assert worker.wiki.names == other.wiki.names == frozenset()
+        del worker.wiki.names
+        assert other.wiki.names == frozenset()
+        session.execute(NEW)
+        session.commit()
+    assert worker.wiki.names == other.wiki.names == {"a"}
+
+
+def test_tasks_outside_a_request_do_not_see_each_others_values(worker: Worker) -> None:
+    """Two threads got a copy of one context in which a transaction had been open before (as the
+    tasks of a server copy that of its start-up).  One writes and reads; the other sees nothing."""
+    with worker.cache_manager.begin():
+        pass
+    assert worker.wiki.names == frozenset()
+    written, done = threading.Event(), threading.Event()
+
+    def write() -> frozenset[str]:
+        with worker.cache_manager.begin() as connection:
+            connection.execute(NEW)
+            del worker.wiki.names
+            found = worker.wiki.names
+            written.set()
+            assert done.wait(30)
+        return found
+
+    def read() -> frozenset[str]:
+        assert written.wait(30)
+        try:
+            return worker.wiki.names
+        finally:
+            done.set()
+
+    with ThreadPoolExecutor(2) as pool:
+        writer = pool.submit(contextvars.copy_context().run, write)
+        reader = pool.submit(contextvars.copy_context().run, read)
+        assert reader.result() == frozenset()
+        assert writer.result() == {"a"}
+    assert worker.wiki.names == {"a"}
+
+
+def test_views_around_are_told(worker: Worker) -> None:
+    """A commit in an inner view is the outer request's own as well."""
+    with worker.cache_manager.request():
+        assert worker.wiki.names == frozenset()
+        with worker.cache_manager.request():
+            worker.write("a", "")
+        assert worker.wiki.names == {"a"}
