@@ -15,7 +15,7 @@ from .flights import Flights
 from .greenlets import current_owner, spawn, wait_for, wait_for_async
 from .load import Chain, Flight, Load, current_load, forbid_recursion
 from .scope import Scope, View, current_scope, current_view, open_view
-from .transaction import Outcome
+from .transaction import Outcome, Transaction
 
 if TYPE_CHECKING:
     from .manager import CacheManager
@@ -117,12 +117,13 @@ class Loader:
         """Look at the ledger, unless this view has."""
         if view.checked:
             return
+        commits = view.commits
         start = time.perf_counter()
         self._manager.access.check(list(scope.transactions(self._manager)))
         view.check_seconds += time.perf_counter() - start
         view.checks += 1
         view.label = self._store.label
-        view.checked = True
+        view.checked_at = commits
 
     def _hides(self, scope: Scope, keys: frozenset[str]) -> bool:
         """Whether a transaction or session around the caller has invalidated one of *keys*."""
@@ -228,10 +229,12 @@ class Loader:
         computed in, or the request."""
         self._store.publish(read.slot, entry)
         if entry.owners:
-            owner, *others = entry.owners
-            if owner is Outcome.COMMITTED and not others:
+            if all(isinstance(owner, Outcome) for owner in entry.owners):
+                # Of transactions that the retriever itself began and ended, whatever they were
+                # for: read on a replica, or under a lock.  It stands for this request.
                 return read.keep(entry)
-            if not others and not isinstance(owner, Outcome):
+            owner, *others = entry.owners
+            if not others and isinstance(owner, Transaction) and owner.is_open:
                 owner.remember(read.slot, read.owner, entry)
                 if read.is_request:
                     owner.concerns(read.view)

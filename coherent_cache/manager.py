@@ -220,7 +220,7 @@ class CacheManager:
         finally:
             for view in views_around(self):
                 view.forget(frozenset(keys))
-                view.checked = False
+                view.uncheck()
 
     def evict(self) -> None:
         """Drop every value from this process's memory.  No other process is told: nothing became
@@ -306,7 +306,7 @@ class CacheManager:
         view = current_view(self)
         if view is not None:
             view.values.clear()
-            view.checked = False
+            view.uncheck()
 
     # The table
 

@@ -32,8 +32,9 @@ class View:
     __slots__ = (
         "changes",
         "check_seconds",
-        "checked",
+        "checked_at",
         "checks",
+        "commits",
         "hits",
         "label",
         "misses",
@@ -44,14 +45,27 @@ class View:
         self.values: Entries = {}
         #: How often something was invalidated in it.
         self.changes = 0
-        #: The ledger was looked at, and this request committed nothing since.
-        self.checked = False
+        #: How many invalidations this request has committed, and how many it had when it looked
+        #: at the ledger.  Counted, not marked: a look that another thread of the request began
+        #: before the commit may end after it.
+        #: (Test: test_g03_a_look_of_another_thread_of_the_request.)
+        self.commits = 0
+        self.checked_at = -1
         #: `Store.label` at that look: nothing older may be handed to this request.
         self.label = 0
         self.hits = 0
         self.misses = 0
         self.checks = 0
         self.check_seconds = 0.0
+
+    @property
+    def checked(self) -> bool:
+        """Whether the ledger was looked at, and this request committed nothing since."""
+        return self.checked_at == self.commits
+
+    def uncheck(self) -> None:
+        """The next read has to look at the ledger."""
+        self.commits += 1
 
     def keep(self, slot: Slot, entry: Entry, changes: int) -> Entry:
         """Keep *entry*, unless the slot has one or something was invalidated since *changes* was
@@ -79,36 +93,38 @@ class Scope:
     transactions only, but an invalidation goes to all of them: one too many costs a reload.
     """
 
-    # No lock: the tuples are replaced, never changed, so whoever walks over one sees one state.
+    # No lock, which a fork could catch in another thread's hands: what changes is a single step
+    # on a dict, and who walks over one takes a copy first.
+    # (Test: test_g04_transactions_of_several_threads_of_a_request.)
 
     def __init__(self, parent: Scope | None = None, *, request: bool = False) -> None:
         self._parent = parent
         self._request = request
-        self._transactions: tuple[Transaction, ...] = ()
-        self._sessions: tuple[weakref.ref[Session], ...] = ()
-        self._connections: tuple[weakref.ref[Connection], ...] = ()
+        self._transactions: dict[Transaction, None] = {}
+        self._sessions: dict[int, weakref.ref[Session]] = {}
+        self._connections: dict[int, weakref.ref[Connection]] = {}
 
     def add(self, transaction: Transaction) -> None:
         """A transaction began in this context."""
-        self._transactions = (*self._transactions, transaction)
+        self._transactions[transaction] = None
 
     def remove(self, transaction: Transaction) -> None:
         """A transaction ended."""
-        self._transactions = tuple(t for t in self._transactions if t is not transaction)
+        self._transactions.pop(transaction, None)
 
     def add_session(self, session: Session) -> None:
         """An ORM session began a transaction of its own in this context."""
-        self._sessions = _with(self._sessions, session)
+        _add(self._sessions, session)
 
     def add_connection(self, connection: Connection) -> None:
         """A connection was taken from the pool in this context."""
-        self._connections = _with(self._connections, connection)
+        _add(self._connections, connection)
 
     def transactions(self, manager: Any) -> Iterator[Transaction]:
         """The open transactions of *manager* that this code works in: the newest first, inner
         scopes before outer ones."""
         owner = None if self._request else current_owner()
-        for transaction in reversed(self._transactions):
+        for transaction in reversed(list(self._transactions)):
             if transaction.manager is manager and (self._request or transaction.owner == owner):
                 yield transaction
         if self._parent is not None:
@@ -116,7 +132,7 @@ class Scope:
 
     def all_transactions(self, manager: Any) -> Iterator[Transaction]:
         """The open transactions of *manager* that could be meant, whoever began them."""
-        for transaction in reversed(self._transactions):
+        for transaction in reversed(list(self._transactions)):
             if transaction.manager is manager:
                 yield transaction
         if self._parent is not None:
@@ -135,14 +151,14 @@ class Scope:
             yield from self._parent.connections()
 
 
-def _with(references: tuple[weakref.ref[_T], ...], item: _T) -> tuple[weakref.ref[_T], ...]:
-    """*references* that are still alive, and one to *item*."""
-    living = [reference for reference in references if reference() not in (None, item)]
-    return (*living, weakref.ref(item))
+def _add(references: dict[int, weakref.ref[_T]], item: _T) -> None:
+    """Add a reference to *item* that goes when it goes."""
+    number = id(item)
+    references[number] = weakref.ref(item, lambda _: references.pop(number, None))
 
 
-def _living(references: tuple[weakref.ref[_T], ...]) -> Iterator[_T]:
-    for reference in references:
+def _living(references: dict[int, weakref.ref[_T]]) -> Iterator[_T]:
+    for reference in list(references.values()):
         found = reference()
         if found is not None:
             yield found

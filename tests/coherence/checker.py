@@ -175,9 +175,7 @@ class Checker:
         if before is event and request.levels:
             request.levels[-1].read.add(event.name)
         if before.parts != event.parts:
-            self._found(
-                UNSTABLE, f"{event.name} had another value before", request, event, before
-            )
+            self._found(UNSTABLE, f"{event.name} had another value before", request, event, before)
             request.seen[event.name] = event
         for part in event.parts:
             self._judge_part(request, event, part)

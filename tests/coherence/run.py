@@ -60,9 +60,7 @@ def prepare(database: Database, items: int) -> None:
     database.dispose()
 
 
-def run(
-    plan: Plan, processes: int, progress: Callable[[str], None] = lambda line: None
-) -> Verdict:
+def run(plan: Plan, processes: int, progress: Callable[[str], None] = lambda line: None) -> Verdict:
     """Run *plan* in *processes* workers and judge what they saw."""
     database = Database(plan.kind, plan.url)
     prepare(database, plan.items)
@@ -74,9 +72,7 @@ def run(
     return _judge(plan, processes, reports, committed)
 
 
-def _run_workers(
-    plan: Plan, processes: int, progress: Callable[[str], None]
-) -> list[Report]:
+def _run_workers(plan: Plan, processes: int, progress: Callable[[str], None]) -> list[Report]:
     context = multiprocessing.get_context("spawn")
     done = context.Array("L", processes)
     start = context.Barrier(processes)
@@ -111,9 +107,7 @@ def _run_workers(
     return reports
 
 
-def _judge(
-    plan: Plan, processes: int, reports: list[Report], committed: frozenset[str]
-) -> Verdict:
+def _judge(plan: Plan, processes: int, reports: list[Report], committed: frozenset[str]) -> Verdict:
     events: list[Event] = [event for report in reports for event in report.events]
     checker = Checker(events, committed)
     verdict = Verdict(plan, processes, reads=checker.reads, anomalies=checker.anomalies)

@@ -266,9 +266,7 @@ def _work(plan: Plan, number: int, start: Any, progress: Any, report: Report) ->
     counter = Counter()
     # In the worker's memory already: what it imports and connects to is not part of the run.
     Item(process, "i0").value  # noqa: B018
-    threads = [
-        Thread(plan, process, counter, f"{number}.{index}") for index in range(plan.threads)
-    ]
+    threads = [Thread(plan, process, counter, f"{number}.{index}") for index in range(plan.threads)]
     start.wait()
     until = time.monotonic() + plan.seconds
 
