@@ -89,9 +89,9 @@ def _keep_after_rollback() -> None:
         private = {
             slot: Entry(entry.value, entry.label, entry.keys)
             for level in self._levels
-            for slot, (entry, _) in level.values.items()
+            for (_, slot), (entry, _) in level.values.items()
         }
-        views = list(self.views)
+        views = self._views
         end(self, outcome)
         if outcome is Outcome.ROLLED_BACK:
             for view in views:
