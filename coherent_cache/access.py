@@ -118,11 +118,16 @@ class LedgerAccess:
             reader = self._current().reader
             if self._engine.dialect.name == "sqlite":
                 for transaction in transactions:
-                    # While it may write nobody else can commit, so it sees all there is; and a
-                    # second connection might have to wait for it, that is for ourselves.
-                    # (Test: test_check_beside_own_exclusive_transaction.)
-                    if transaction.watch.holds_write_lock(transaction):
-                        reader.check_within(transaction.watch.execute_in(transaction))
+                    # With a rollback journal a second connection might have to wait for the
+                    # lock of this one, or for a writer that waits for it: that is for ourselves.
+                    # And as long as it has a lock nobody can commit, so it sees all there is.
+                    # With a WAL neither is so: there its snapshot may be an old one.
+                    # (Tests: test_check_beside_own_*, test_g01_a_temporary_table_locks_nothing.)
+                    if not transaction.watch.holds_lock(transaction):
+                        continue
+                    execute = transaction.watch.execute_in(transaction)
+                    if execute("PRAGMA journal_mode", ()).rows[0][0] != "wal":
+                        reader.check_within(execute, keep=not transaction.pending())
                         return
             reader.check()
         except DBAPIError as error:

@@ -66,12 +66,13 @@ class Core:
         """Look at the ledger, unless *view* has."""
         if view.checked:
             return
+        commits = view.commits
         start = time.perf_counter()
         self.access.check(list(scope.transactions(self)))
         view.check_seconds += time.perf_counter() - start
         view.checks += 1
         view.label = self.store.label
-        view.checked = True
+        view.checked_at = commits
 
     def check_early(self) -> None:
         """Look at the ledger for the open view, before a transaction takes its snapshot: what is
@@ -104,7 +105,7 @@ class Core:
         finally:
             for view in views_around(self):
                 view.forget(frozenset(keys))
-                view.checked = False
+                view.uncheck()
 
     # Connections
 

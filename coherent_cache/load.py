@@ -38,7 +38,17 @@ class Flight:
 class Load:
     """The load of one slot: label, keys and owners of the value to come."""
 
-    __slots__ = ("chain", "keys", "label", "manager", "owners", "parent", "slot", "touched")
+    __slots__ = (
+        "chain",
+        "ended",
+        "keys",
+        "label",
+        "manager",
+        "owners",
+        "parent",
+        "slot",
+        "touched",
+    )
 
     def __init__(
         self, manager: Any, slot: Slot, label: int, parent: Load | None, chain: Chain
@@ -50,6 +60,8 @@ class Load:
         self.chain = chain
         self.keys = {slot.key}
         self.owners: set[Transaction | Outcome] = set()
+        #: Transactions that the retriever itself has ended.
+        self.ended: set[Transaction] = set()
         #: Transactions it read in and that are still open → label of their snapshot.
         self.touched: dict[Transaction, int] = {}
 
@@ -81,7 +93,9 @@ class Load:
     def result(self, value: Any) -> Entry:
         """The entry for what the retriever returned."""
         owners = frozenset(
-            owner.outcome or owner if isinstance(owner, Transaction) else owner
+            owner.outcome or owner
+            if isinstance(owner, Transaction) and owner in self.ended
+            else owner
             for owner in self.owners
         )
         return Entry(value, self.label, frozenset(self.keys), owners)

@@ -17,7 +17,7 @@ from .load import Chain, Flight, Load, current_load, forbid_recursion
 from .scope import Scope, current_scope, current_view, open_view
 from .sessions import SessionWatch
 from .source import SourceWatch
-from .transaction import Outcome
+from .transaction import Outcome, Transaction
 from .view import View
 
 #: How often a caller waits for loads that end with nothing for him before he loads himself.
@@ -218,10 +218,12 @@ class Loader:
         computed in, or the request."""
         self._store.publish(read.slot, entry)
         if entry.owners:
-            owner, *others = entry.owners
-            if owner is Outcome.COMMITTED and not others:
+            if all(isinstance(owner, Outcome) for owner in entry.owners):
+                # Of transactions that the retriever itself began and ended, whatever they were
+                # for: read on a replica, or under a lock.  It stands for this request.
                 return read.keep(entry)
-            if not others and not isinstance(owner, Outcome):
+            owner, *others = entry.owners
+            if not others and isinstance(owner, Transaction) and owner.is_open:
                 owner.remember(read.slot, read.owner, entry)
                 if read.is_request:
                     owner.concerns(read.view)

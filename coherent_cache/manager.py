@@ -233,7 +233,7 @@ class CacheManager:
         view = current_view(self.core)
         if view is not None:
             view.values.clear()
-            view.checked = False
+            view.uncheck()
 
     # The table
 

@@ -53,10 +53,17 @@ class Reader:
             self.seconds += time.perf_counter() - start
             self._finished = self._started
 
-    def check_within(self, execute: Execute) -> None:
-        """Read the news through a transaction of the caller's, keeping the position: what is
-        found will be found again by the next `check`, which costs a reload at most."""
-        self._store.apply(self._ledger.read(execute, self._position))
+    def check_within(self, execute: Execute, *, keep: bool) -> None:
+        """Read the news through a transaction of the caller's, without waiting for anybody.
+
+        The position is kept unless rows of that transaction's own may be among them: they become
+        news with its commit.  (SQLite only, whose positions outlive a session.)
+        """
+        news = self._ledger.read(execute, self._position)
+        self._store.apply(news)
+        # Without the mutex: whoever reads meanwhile sets a position whose news are applied too.
+        if keep:
+            self._position = news.position
 
     def _read(self) -> None:
         self._side.open()

@@ -121,9 +121,9 @@ class SourceWatch:
         """See `EngineWatch.execute_in`."""
         return cursor_execute(self._dialect, lambda: transaction.handle)
 
-    def holds_write_lock(self, transaction: Transaction) -> bool:
-        """See `EngineWatch.holds_write_lock`."""
-        return transaction.dirty and bool(in_transaction(self._dialect, transaction.handle))
+    def holds_lock(self, transaction: Transaction) -> bool:
+        """See `EngineWatch.holds_lock`."""
+        return bool(in_transaction(self._dialect, transaction.handle))
 
     def probe(self, transaction: Transaction) -> Probe:
         """See `EngineWatch.probe`."""

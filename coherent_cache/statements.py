@@ -16,6 +16,8 @@ class Kind(enum.Enum):
     """What a statement does."""
 
     READ = "reads"
+    BEGIN = "begins a transaction"
+    SNAPSHOT = "lets the transaction read from a snapshot that was taken elsewhere"
     WRITE = "may write, or take locks, or read newer rows than its snapshot's"
     COMMIT = "commits"
     MAY_COMMIT = "commits, unless it fails before that"
@@ -28,7 +30,7 @@ class Kind(enum.Enum):
 
 
 class Effect(NamedTuple):
-    """A kind, and the savepoint's name where there is one."""
+    """A kind, and the savepoint's name where there is one, or the lock that a BEGIN takes."""
 
     kind: Kind
     name: str = ""
@@ -55,13 +57,13 @@ _CONTROL = [
     (re.compile(r"PREPARE\s+TRANSACTION\b|XA\s+END\b", re.I), Kind.PREPARE),
     (re.compile(r"(?:COMMIT|END)\b", re.I), Kind.COMMIT),
     (re.compile(r"(?:ROLLBACK|ABORT)\b", re.I), Kind.ROLLBACK),
-    (re.compile(r"BEGIN\s+(?:IMMEDIATE|EXCLUSIVE)\b", re.I), Kind.WRITE),
+    (re.compile(r"BEGIN\s+(?P<name>IMMEDIATE|EXCLUSIVE)\b", re.I), Kind.BEGIN),
+    (re.compile(r"(?:BEGIN|START\s+TRANSACTION)\b", re.I), Kind.BEGIN),
     (
-        re.compile(
-            r"(?:BEGIN|START\s+TRANSACTION|XA|SHOW|DESCRIBE|DESC|DEALLOCATE|DISCARD)\b", re.I
-        ),
+        re.compile(r"(?:XA|SHOW|DESCRIBE|DESC|DEALLOCATE|DISCARD)\b", re.I),
         Kind.OTHER,
     ),
+    (re.compile(r"SET\s+TRANSACTION\s+SNAPSHOT\b", re.I), Kind.SNAPSHOT),
     (re.compile(r"SET\s+(?!GLOBAL|PASSWORD)", re.I), Kind.OTHER),
     (re.compile(r"PRAGMA\s+[\w.]+\s*(?:\([^)]*\))?\s*;?\s*$", re.I), Kind.OTHER),
 ]
@@ -118,7 +120,8 @@ def _effect_of(statement: str, dialect: str) -> Effect:
     for pattern, kind in _CONTROL:
         match = pattern.match(text)
         if match:
-            return Effect(kind, match.groupdict().get("name") or "")
+            name = match.groupdict().get("name") or ""
+            return Effect(kind, name.upper() if kind is Kind.BEGIN else name)
     return Effect(Kind.WRITE)
 
 

@@ -43,8 +43,8 @@ class Watch(Protocol):
         """A way to execute in *transaction* that no event sees."""
         ...
 
-    def holds_write_lock(self, transaction: Transaction) -> bool:
-        """SQLite: nobody else can commit while *transaction* is open."""
+    def holds_lock(self, transaction: Transaction) -> bool:
+        """SQLite: whether *transaction* may hold a lock on the database file."""
         ...
 
     def probe(self, transaction: Transaction) -> Probe:
@@ -98,6 +98,8 @@ class Transaction:
         #: Something that is not plainly a SELECT was executed: it may have written, or taken
         #: locks, or read rows that are newer than the rest of its snapshot.
         self.dirty = False
+        #: SQLite: begun by BEGIN IMMEDIATE or EXCLUSIVE.
+        self.locked = False
         #: How many statements that may have written were executed.
         self.writes = 0
         #: SQLite: `total_changes` of the connection when the transaction began.
@@ -231,7 +233,7 @@ class Transaction:
         self._levels = [_Level(None)]
         if not self.keeps_objects:
             self.label = None
-        self.dirty = self.written = False
+        self.dirty = self.written = self.locked = False
         for view in self._views:
             # What it did not invalidate keeps its one value.  Those were computed from work that
             # is committed now, so they are for this request only but no longer private to the
@@ -246,4 +248,4 @@ class Transaction:
                 # Its own commit is news, and another thread may have loaded the old value after
                 # the `del`; what others committed meanwhile is news too.
                 # (Tests: test_case_03_*, test_case_20_*.)
-                view.checked = False
+                view.uncheck()

@@ -15,8 +15,9 @@ class View:
     __slots__ = (
         "changes",
         "check_seconds",
-        "checked",
+        "checked_at",
         "checks",
+        "commits",
         "hits",
         "label",
         "misses",
@@ -27,14 +28,27 @@ class View:
         self.values: Entries = {}
         #: How often something was invalidated in it.
         self.changes = 0
-        #: The ledger was looked at, and this request committed nothing since.
-        self.checked = False
+        #: How many invalidations this request has committed, and how many it had when it looked
+        #: at the ledger.  Counted, not marked: a look that another thread of the request began
+        #: before the commit may end after it.
+        #: (Test: test_g03_a_look_of_another_thread_of_the_request.)
+        self.commits = 0
+        self.checked_at = -1
         #: `Store.label` at that look: nothing older may be handed to this request.
         self.label = 0
         self.hits = 0
         self.misses = 0
         self.checks = 0
         self.check_seconds = 0.0
+
+    @property
+    def checked(self) -> bool:
+        """Whether the ledger was looked at, and this request committed nothing since."""
+        return self.checked_at == self.commits
+
+    def uncheck(self) -> None:
+        """The next read has to look at the ledger."""
+        self.commits += 1
 
     def keep(self, slot: Slot, entry: Entry, changes: int) -> Entry:
         """Keep *entry*, unless the slot has one or something was invalidated since *changes* was

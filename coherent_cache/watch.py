@@ -32,6 +32,8 @@ from .transaction import Outcome, Probe, Transaction
 
 _log = logging.getLogger("coherent_cache")
 
+_LOCKING = {Effect(Kind.BEGIN, "IMMEDIATE"), Effect(Kind.BEGIN, "EXCLUSIVE")}
+
 
 class EngineWatch:
     """The transactions of one Engine, as far as one manager is concerned."""
@@ -45,6 +47,8 @@ class EngineWatch:
         self._by_connection: weakref.WeakKeyDictionary[Connection, Transaction] = (
             weakref.WeakKeyDictionary()
         )
+        #: SQLite: what begins now on these was begun by BEGIN IMMEDIATE or EXCLUSIVE.
+        self._locking: weakref.WeakSet[Connection] = weakref.WeakSet()
         # By id() of the driver's connection; an entry goes when its transaction ends.
         self._by_driver: dict[int, Transaction] = {}
         # Invalidated while the connection had no transaction yet.
@@ -109,14 +113,12 @@ class EngineWatch:
         """A way to execute in *transaction* that no event sees."""
         return cursor_execute(self._dialect, lambda: self._dbapi_connection(transaction))
 
-    def holds_write_lock(self, transaction: Transaction) -> bool:
-        """SQLite: nobody else can commit while *transaction* is open."""
-        connection = self.connection_of(transaction)
-        return (
-            connection is not None
-            and transaction.dirty
-            and bool(in_transaction(self._dialect, connection.connection.dbapi_connection))
-        )
+    def holds_lock(self, transaction: Transaction) -> bool:
+        """SQLite: whether *transaction* may hold a lock on the database file."""
+        # A transaction that was only begun holds none, and must not get one from us.
+        if not transaction.locked and transaction.label is None:
+            return False
+        return bool(in_transaction(self._dialect, self._dbapi_connection(transaction)))
 
     def probe(self, transaction: Transaction) -> Probe:
         """What is known of *transaction* at this moment."""
@@ -157,12 +159,16 @@ class EngineWatch:
             # goes on, and with it whatever was to be invalidated.
             transaction.invalidate(left_over.pending())
             transaction.dirty = left_over.dirty
+            transaction.locked = left_over.locked
             transaction.label = left_over.label
             left_over.end(Outcome.UNKNOWN)
         if self._dialect.name == "sqlite":
             transaction.changes_before = total_changes(dbapi_connection)
         for view in views_around(self._core):
             transaction.concerns(view)
+        if connection in self._locking:
+            self._locking.discard(connection)
+            transaction.locked = True
         early = self._early.pop(connection, None)
         if early:
             transaction.invalidate(early)
@@ -183,15 +189,21 @@ class EngineWatch:
         executemany: bool,
     ) -> None:
         transaction = self._by_connection.get(connection)
-        if transaction is None:
+        if transaction is None or not transaction.is_open:
             transaction = self.transaction_of(connection)
             if transaction is None:
+                # Somebody else's listener of "begin", which came before ours.
+                if effect_of(statement, self._dialect.name) in _LOCKING:
+                    self._locking.add(connection)
                 return
         if transaction.written and not transaction.prepared:
             return  # our own rows, or another listener's work just before COMMIT
         dbapi_connection = connection.connection.dbapi_connection
         effect = effect_of(statement, self._dialect.name)
         self._notice_silent_end(transaction, dbapi_connection)
+        if effect.kind is Kind.BEGIN:  # a snapshot is opened by what comes next
+            transaction.locked = bool(effect.name)
+            return
         label = self._label_snapshot(transaction, dbapi_connection)
         load = current_load.get()
         if load is not None:
@@ -226,6 +238,8 @@ class EngineWatch:
         if kind is Kind.WRITE:
             transaction.dirty = True
             transaction.writes += 1
+        elif kind is Kind.SNAPSHOT:
+            transaction.label = -1
         elif kind is Kind.SAVEPOINT:
             self._begin_before_savepoint(connection)
             transaction.savepoint(name)
@@ -240,6 +254,8 @@ class EngineWatch:
             # text("COMMIT"), or DDL that commits: the last moment is now.
             self._write_pending(transaction, connection)
             transaction.restart(Outcome.UNKNOWN)
+            # START TRANSACTION WITH CONSISTENT SNAPSHOT has opened the next one's at once.
+            transaction.label = self._core.store.label
         elif kind is Kind.MAY_COMMIT:
             # If it does not (a syntax error, a temporary table), our rows wait in the transaction
             # as the data do, and everything else goes on as before.
@@ -417,6 +433,7 @@ class EngineWatch:
         else:
             found = probe(self._dialect, dbapi_connection, transaction)
         load.settle(transaction, found.written or self._replica, found.statement_snapshots)
+        load.ended.add(transaction)
 
     def _finish(self, transaction: Transaction, dbapi_connection: Any, outcome: Outcome) -> None:
         if self._by_driver.get(id(dbapi_connection)) is transaction:

@@ -1,0 +1,11 @@
+"""Random readers and writers in several processes, and the checker that judges what they saw.
+
+``history``   what is written down, and how a history is told
+``writes``    what became of each write
+``checker``   names each anomaly in a history
+``workload``  what a worker process does
+``broken``    caches with a protection taken out, which the checker has to convict
+``run``       starts the workers, judges their history, and makes the figures
+
+``python -m tests.coherence --help`` runs it.
+"""

@@ -1,0 +1,116 @@
+"""Caches with a protection taken out, for the checker to convict.
+
+Each entry of `CACHES` breaks the library in the process that calls it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from coherent_cache.access import LedgerAccess
+from coherent_cache.entry import Entry, Slot
+from coherent_cache.scope import View
+from coherent_cache.store import Store
+from coherent_cache.transaction import Outcome, Transaction
+
+
+def _publish_dirty() -> None:
+    """What was computed in a transaction that has written is given to everybody."""
+    publish = Store.publish
+
+    def dirty(self: Store, slot: Slot, entry: Entry) -> bool:
+        return publish(self, slot, Entry(entry.value, entry.label, entry.keys))
+
+    Store.publish = dirty  # type: ignore[method-assign]
+
+
+def _check_seldom() -> None:
+    """Only one request in four looks at the ledger."""
+    check = LedgerAccess.check
+    calls = 0
+
+    def seldom(self: LedgerAccess, transactions: Iterable[Transaction]) -> None:
+        nonlocal calls
+        calls += 1
+        if calls % 4 == 1:
+            check(self, transactions)
+
+    LedgerAccess.check = seldom  # type: ignore[method-assign]
+
+
+def _publish_old() -> None:
+    """A value that was invalidated while it was computed is kept all the same."""
+    publish = Store.publish
+
+    def old(self: Store, slot: Slot, entry: Entry) -> bool:
+        if entry.owners:
+            return False
+        return publish(self, slot, Entry(entry.value, self.label, entry.keys))
+
+    Store.publish = old  # type: ignore[method-assign]
+
+
+def _invalidate_early() -> None:
+    """An invalidation does not wait for its transaction's COMMIT."""
+    invalidate = Transaction.invalidate
+
+    def early(self: Transaction, keys: Iterable[str]) -> None:
+        keys = frozenset(keys)
+        if self.watch._dialect.name != "sqlite":  # there it would wait for itself
+            self.manager.access.write(sorted(keys))
+        invalidate(self, keys)
+        self.written = True
+
+    Transaction.invalidate = early  # type: ignore[method-assign]
+
+
+def _forget_between_reads() -> None:
+    """A request keeps nothing of what it has read."""
+
+    class Forgetful(dict[Any, Any]):
+        def setdefault(self, key: Any, default: Any = None) -> Any:
+            return default
+
+    initialise = View.__init__
+
+    def forgetful(self: View) -> None:
+        initialise(self)
+        self.values = Forgetful()
+
+    View.__init__ = forgetful  # type: ignore[method-assign]
+
+
+def _keep_after_rollback() -> None:
+    """A request keeps what it has computed in a transaction that rolled back."""
+    end = Transaction.end
+
+    def kept(self: Transaction, outcome: Outcome) -> None:
+        private = {
+            slot: Entry(entry.value, entry.label, entry.keys)
+            for level in self._levels
+            for (_, slot), (entry, _) in level.values.items()
+        }
+        views = self._views
+        end(self, outcome)
+        if outcome is Outcome.ROLLED_BACK:
+            for view in views:
+                view.values.update(private)
+
+    Transaction.end = kept  # type: ignore[method-assign]
+
+
+def _show_the_old_one() -> None:
+    """A `del` does not hide the value from the request that asked for it."""
+    Transaction.hides = lambda self, keys: False  # type: ignore[method-assign]
+
+
+CACHES = {
+    "publish-dirty": _publish_dirty,
+    "check-seldom": _check_seldom,
+    "publish-old": _publish_old,
+    "invalidate-early": _invalidate_early,
+    "forget-between-reads": _forget_between_reads,
+    "keep-after-rollback": _keep_after_rollback,
+    "show-the-old-one": _show_the_old_one,
+}

@@ -1,0 +1,96 @@
+"""What workers write down: one event after the other, with the time of one clock.
+
+An event is told as one line, and `parse` reads such lines, so that a history can be written by
+hand and an anomaly is printed in the same words::
+
+    A request                   a request begins
+    A read x: x=0:start         the attribute x gave version 0, written by `start`
+    A begin                     a transaction begins
+    A savepoint s / release s / undo s
+    A write x=1:a1              x becomes version 1; `a1` names this write and no other
+    A del x
+    A commit / committed        just before COMMIT, and when it has returned
+    A rollback / rolled-back    just before ROLLBACK (or for a COMMIT that failed), and after
+    A end                       the request ends
+
+A derived attribute shows all it was computed from: ``A read sum: x=1:a1 y=0:start``.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+
+class Part(NamedTuple):
+    """A key's value as somebody read or wrote it."""
+
+    key: str
+    version: int  # counted up under the row's lock, so the order of a key's commits
+    write: str  # the write it came from
+
+    def __str__(self) -> str:
+        return f"{self.key}={self.version}:{self.write}"
+
+
+class Event(NamedTuple):
+    """Something that happened in one thread of one worker."""
+
+    at: int  # time.monotonic_ns, the same clock for all processes of a machine
+    who: str
+    what: str
+    name: str = ""  # of an attribute, a key or a savepoint
+    parts: tuple[Part, ...] = ()
+
+    def __str__(self) -> str:
+        shown = " ".join(map(str, self.parts))
+        if self.what == "read":
+            return f"{self.who} read {self.name}: {shown}"
+        return f"{self.who} {self.what} {self.name or shown}".rstrip()
+
+
+class Log:
+    """The events of one thread."""
+
+    def __init__(self, who: str) -> None:
+        self.who = who
+        self.events: list[Event] = []
+
+    def add(
+        self, what: str, name: str = "", parts: Iterable[Part] = (), *, at: int | None = None
+    ) -> None:
+        when = time.monotonic_ns() if at is None else at
+        self.events.append(Event(when, self.who, what, name, tuple(parts)))
+
+
+def parse(story: str) -> list[Event]:
+    """Read a history told in lines; line numbers are its time."""
+    events = []
+    for at, line in enumerate(story.strip().splitlines()):
+        words = line.partition("#")[0].split()
+        if not words:
+            continue
+        who, what, *rest = words
+        if what == "read":
+            name, parts = rest[0].rstrip(":"), rest[1:]
+        elif what == "write":
+            name, parts = "", rest
+        else:
+            name, parts = " ".join(rest), []
+        events.append(Event(at, who, what, name, tuple(map(_part, parts))))
+    return events
+
+
+def _part(text: str) -> Part:
+    key, _, value = text.partition("=")
+    version, _, write = value.partition(":")
+    return Part(key, int(version), write)
+
+
+def by_thread(events: Iterable[Event]) -> Iterator[list[Event]]:
+    """Each thread's events, in the order in which it wrote them down."""
+    threads: dict[str, list[Event]] = {}
+    for event in events:
+        threads.setdefault(event.who, []).append(event)
+    yield from threads.values()

@@ -1,0 +1,140 @@
+"""What became of each write: when its transaction asked for COMMIT, when that returned, or how it
+was undone."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+
+from .history import Event, Part, by_thread
+
+
+@dataclass
+class Write:
+    """One write of one key."""
+
+    part: Part
+    event: Event
+    #: When its COMMIT was asked for and when it returned; None if that never was.
+    commit: Event | None = None
+    committed: Event | None = None
+    #: When its savepoint or its transaction was rolled back.
+    undo: Event | None = None
+
+    @property
+    def undone_by_savepoint(self) -> bool:
+        return self.undo is not None and self.undo.what == "undo"
+
+
+@dataclass
+class Transaction:
+    """The writes of an open transaction and where its savepoints began."""
+
+    writes: list[Write] = field(default_factory=list)
+    savepoints: list[tuple[str, int]] = field(default_factory=list)
+
+    def savepoint(self, name: str) -> None:
+        self.savepoints.append((name, len(self.writes)))
+
+    def release(self, name: str) -> None:
+        while self.savepoints and self.savepoints.pop()[0] != name:
+            pass
+
+    def undo(self, event: Event) -> None:
+        start = len(self.writes)
+        while self.savepoints:
+            name, start = self.savepoints.pop()
+            if name == event.name:
+                break
+        for write in self.writes[start:]:
+            write.undo = event
+        del self.writes[start:]
+
+
+class Writes:
+    """All writes of a history, by the name that each has.
+
+    *record* is the database's own list of the writes that committed.  It decides what became of
+    a COMMIT that raised; without it such a one counts as rolled back.
+    """
+
+    def __init__(self, events: Iterable[Event], record: Collection[str] | None = None) -> None:
+        self._writes: dict[str, Write] = {}
+        #: Writes whose COMMIT returned and that the database does not have, or the reverse.
+        self.contradictions: list[Write] = []
+        for thread in by_thread(events):
+            self._follow(thread)
+        if record is not None:
+            self._compare(record)
+        self._returned: dict[str, tuple[list[int], list[Write]]] = {}
+        self._order()
+
+    def __getitem__(self, name: str) -> Write | None:
+        """The write called *name*; None for what was there at the beginning."""
+        return self._writes.get(name)
+
+    def newest_before(self, key: str, at: int) -> Write | None:
+        """The newest write of *key* whose COMMIT had returned before *at*."""
+        times, newest = self._returned.get(key, ([], []))
+        index = bisect_left(times, at)
+        return newest[index - 1] if index else None
+
+    @property
+    def commits(self) -> int:
+        return sum(write.committed is not None for write in self._writes.values())
+
+    def __len__(self) -> int:
+        return len(self._writes)
+
+    def _follow(self, thread: list[Event]) -> None:
+        transaction = Transaction()
+        for event in thread:
+            if event.what == "begin":
+                transaction = Transaction()
+            elif event.what == "write":
+                write = Write(event.parts[0], event)
+                self._writes[write.part.write] = write
+                transaction.writes.append(write)
+            elif event.what == "savepoint":
+                transaction.savepoint(event.name)
+            elif event.what == "release":
+                transaction.release(event.name)
+            elif event.what == "undo":
+                transaction.undo(event)
+            elif event.what == "commit":
+                for write in transaction.writes:
+                    write.commit = event
+            elif event.what == "committed":
+                for write in transaction.writes:
+                    write.committed = event
+                transaction = Transaction()
+            elif event.what == "rollback":
+                for write in transaction.writes:
+                    write.undo = event
+                transaction = Transaction()
+
+    def _compare(self, record: Collection[str]) -> None:
+        known = set(record)
+        for name, write in self._writes.items():
+            if name in known:
+                if write.commit is None:
+                    self.contradictions.append(write)
+                write.undo = None
+            elif write.committed is not None:
+                self.contradictions.append(write)
+
+    def _order(self) -> None:
+        returned: dict[str, list[tuple[int, int, Write]]] = {}
+        for write in self._writes.values():
+            if write.committed is not None and write.undo is None:
+                entry = (write.committed.at, write.part.version, write)
+                returned.setdefault(write.part.key, []).append(entry)
+        for key, found in returned.items():
+            times: list[int] = []
+            newest: list[Write] = []
+            for at, version, write in sorted(found, key=lambda entry: entry[:2]):
+                if not newest or version > newest[-1].part.version:
+                    times.append(at)
+                    newest.append(write)
+            self._returned[key] = (times, newest)

@@ -1,0 +1,435 @@
+"""Protections that the tests of the guarantees watch over."""
+
+
+from __future__ import annotations
+
+from .mutant import Mutant
+
+G = "guarantees/"
+G01 = f"{G}test_g01_strict.py"
+G02 = f"{G}test_g02_stable.py"
+G03 = f"{G}test_g03_own_writes.py"
+G04 = f"{G}test_g04_atomic.py"
+G05 = f"{G}test_g05_clean.py"
+G06 = f"{G}test_g06_honest_label.py"
+G07 = f"{G}test_g07_exact.py"
+G08 = f"{G}test_g08_bounded.py"
+G09 = f"{G}test_g09_one_load.py"
+G10 = f"{G}test_g10_good_neighbour.py"
+G11 = f"{G}test_g11_fails_well.py"
+RUN = "coherence/test_short_run.py::test_nothing_is_wrong_and_little_is_computed[0-sqlite-wal]"
+
+
+def _tests(file: str, *names: str) -> tuple[str, ...]:
+    return tuple(f"{file}::test_{name}" for name in names)
+
+
+MUTANTS = [
+    # G1
+    Mutant(
+        "no-check-at-all",
+        "loading.py",
+        "        if view.checked:\n            return",
+        "        return",
+        _tests(
+            G01,
+            "g01_another_worker",
+            "g01_every_key_of_the_transaction",
+            "g01_outside_a_request_each_read_looks",
+            "g01_an_invalidation_of_its_own",
+        ),
+    ),
+    Mutant(
+        "check-under-way-is-shared",
+        "reader.py",
+        "        arrived = self._started\n",
+        "        arrived = self._finished\n",
+        _tests(G01, "check_under_way_is_not_shared"),
+    ),
+    Mutant(
+        "a-wal-snapshot-is-taken-for-news",
+        "access.py",
+        '.rows[0][0] != "wal"',
+        '.rows[0][0] != ""',
+        _tests(G01, "g01_a_temporary_table_locks_nothing", "g01_a_write_that_failed_locks_nothing"),
+    ),
+    # G2
+    Mutant(
+        "a-view-keeps-nothing",
+        "loading.py",
+        "        found = view.values.get(slot)\n",
+        "        found = None\n",
+        (
+            *_tests(G02, "g02_others_commit_meanwhile", "g02_memory_is_short"),
+            *_tests(
+                G02, "g02_a_retriever_that_locks", "g02_a_value_from_a_replica_is_the_requests"
+            ),
+        ),
+    ),
+    Mutant(
+        "own-values-vanish-at-the-commit",
+        "transaction.py",
+        "        if outcome is Outcome.COMMITTED:\n",
+        "        if False:\n",
+        _tests(G02, "g02_what_was_not_invalidated_stays_after_its_own_commit"),
+    ),
+    Mutant(
+        "what-a-retriever-read-and-ended-is-nobodys",
+        "loading.py",
+        "            if all(isinstance(owner, Outcome) for owner in entry.owners):",
+        "            if all(owner is Outcome.COMMITTED for owner in entry.owners):",
+        _tests(
+            G02,
+            "g02_a_retriever_that_locks[postgresql]",
+            "g02_a_retriever_that_locks[mariadb]",
+            "g02_a_value_from_a_replica_is_the_requests",
+        ),
+    ),
+    Mutant(
+        "begin-immediate-counts-as-a-write",
+        "watch.py",
+        "            transaction.locked = bool(effect.name)\n",
+        "            transaction.dirty = bool(effect.name)\n",
+        _tests(
+            G02,
+            "g02_transactions_that_begin_immediate[sqlite-wal-after]",
+            "g02_transactions_that_begin_immediate[sqlite-journal-after]",
+        ),
+    ),
+    Mutant(
+        "a-view-never-begins-anew",
+        "manager.py",
+        "            view.values.clear()\n            view.uncheck()",
+        "            pass",
+        _tests(G02, "g02_reset_metadata_lets_the_view_begin_anew"),
+    ),
+    # G3
+    Mutant(
+        "a-del-hides-nothing",
+        "transaction.py",
+        "        return any(not keys.isdisjoint(level.pending) for level in self._levels)",
+        "        return False",
+        _tests(G03, "g03_in_the_transaction_and_after_it", "g03_what_depends_on_it"),
+    ),
+    Mutant(
+        "the-view-is-not-told-of-a-del",
+        "manager.py",
+        "        for view in views:\n            view.forget(keys)",
+        "        pass",
+        _tests(G03, "g03_in_the_transaction_and_after_it"),
+    ),
+    Mutant(
+        "the-first-own-read-is-for-good",
+        "transaction.py",
+        "if writes == self.writes or not self.hides(entry.keys):",
+        "if True:",
+        _tests(G03, "g03_a_write_after_the_first_own_read", "g03_the_del_comes_first"),
+    ),
+    Mutant(
+        "no-look-after-the-own-commit",
+        "transaction.py",
+        "                view.uncheck()",
+        "                pass",
+        _tests(G03, "g03_what_depends_on_it", "g03_a_look_of_another_thread_of_the_request"),
+    ),
+    Mutant(
+        "a-look-marks-whatever-came-meanwhile",
+        "loading.py",
+        "        view.checked_at = commits",
+        "        view.checked_at = view.commits",
+        _tests(G03, "g03_a_look_of_another_thread_of_the_request"),
+    ),
+    # G4
+    Mutant(
+        "a-del-does-not-wait-for-the-commit",
+        "manager.py",
+        "        targets = [t for t in scope.all_transactions(self) if t.watch.carries(t)]",
+        "        targets: list[Transaction] = []",
+        _tests(
+            G04,
+            "g04_not_before_the_commit[postgresql]",
+            "g04_not_before_the_commit[mariadb]",
+            "g04_a_rollback_invalidates_nothing[postgresql]",
+            "g04_a_commit_that_a_listener_refuses[postgresql]",
+            "g04_blocks_inside_each_other[postgresql]",
+        ),
+    ),
+    Mutant(
+        "a-savepoint-that-rolls-back-still-invalidates",
+        "transaction.py",
+        "        del self._levels[index:]\n        self._levels.append(_Level(name))\n",
+        "        self._levels[index].values.clear()\n",
+        _tests(G04, "g04_savepoints"),
+    ),
+    Mutant(
+        "a-savepoint-that-is-released-forgets",
+        "transaction.py",
+        "            outer.pending |= level.pending\n",
+        "",
+        _tests(G04, "g04_savepoints"),
+    ),
+    Mutant(
+        "nothing-is-written-before-a-prepare",
+        "watch.py",
+        "            self._write_pending(transaction, connection, two_phase=True)\n"
+        "            transaction.prepared = True\n\n    def _on_commit_twophase",
+        "            transaction.prepared = True\n\n    def _on_commit_twophase",
+        _tests(G04, "g04_two_phases[mariadb-commit]"),
+    ),
+    Mutant(
+        "a-ledger-that-cannot-be-written-is-no-error",
+        "watch.py",
+        "        except BaseException:\n            transaction.written = False\n            raise",
+        "        except Exception:\n            return",
+        _tests(G04, "g04_the_invalidations_cannot_be_written[sqlite-wal]"),
+    ),
+    Mutant(
+        "threads-of-a-request-lose-each-others-transactions",
+        "scope.py",
+        "        self._transactions.pop(transaction, None)",
+        "        self._transactions = {t: None for t in self._transactions if t is not transaction}",
+        _tests(G04, "g04_transactions_of_several_threads_of_a_request"),
+    ),
+    # G5
+    Mutant(
+        "what-was-written-is-published",
+        "store.py",
+        "        if entry.owners:\n            return False\n",
+        "",
+        (
+            *_tests(G05, "g05_seen_by_its_own_transaction_only", "g05_written_as_text"),
+            *_tests(G05, "g05_kept_for_the_request_after_its_commit_but_for_nobody_else"),
+            *_tests(G05, "g05_a_value_of_a_savepoint_that_rolled_back"),
+        ),
+    ),
+    Mutant(
+        "what-depends-on-it-is-published",
+        "load.py",
+        "        self.owners |= entry.owners\n",
+        "",
+        _tests(G05, "g05_seen_by_its_own_transaction_only"),
+    ),
+    # G6
+    Mutant(
+        "the-label-of-the-transaction-does-not-count",
+        "load.py",
+        "            self.label = min(self.label, label)\n",
+        "            pass\n",
+        _tests(
+            G06,
+            "g06_a_transaction_opened_long_before[postgresql-REPEATABLE READ]",
+            "g06_a_transaction_opened_long_before[postgresql-SERIALIZABLE]",
+            "g06_a_transaction_opened_long_before[mariadb-REPEATABLE READ]",
+            "g06_a_transaction_opened_long_before[sqlite-wal-SERIALIZABLE]",
+            "g06_a_snapshot_opened_by_a_statement[mariadb]",
+        ),
+    ),
+    Mutant(
+        "the-label-of-what-it-depends-on-does-not-count",
+        "load.py",
+        "            self.label = min(self.label, entry.label)\n",
+        "",
+        _tests(G06, "g06_a_transaction_opened_long_before[postgresql-REPEATABLE READ]"),
+    ),
+    Mutant(
+        "a-consistent-snapshot-is-taken-for-a-plain-begin",
+        "watch.py",
+        "            transaction.label = self._manager.store.label\n        elif kind is Kind.ROLLBACK:",
+        "        elif kind is Kind.ROLLBACK:",
+        _tests(G06, "g06_a_snapshot_opened_by_a_statement[mariadb]"),
+    ),
+    Mutant(
+        "an-imported-snapshot-is-taken-for-a-new-one",
+        "watch.py",
+        "            transaction.label = -1\n        elif kind is Kind.SAVEPOINT",
+        "            pass\n        elif kind is Kind.SAVEPOINT",
+        _tests(G06, "g06_a_snapshot_of_another_session"),
+    ),
+    Mutant(
+        "begin-is-taken-for-the-snapshot",
+        "watch.py",
+        "            transaction.locked = bool(effect.name)\n            return\n",
+        "            transaction.locked = bool(effect.name)\n",
+        _tests(G06, "g06_what_is_read_in_a_transaction_that_began_by_begin_is_kept"),
+    ),
+    Mutant(
+        "what-was-dropped-meanwhile-is-published",
+        "store.py",
+        "                self._dropped.get(key, 0) > entry.label for key in entry.keys\n",
+        "                False for key in entry.keys\n",
+        _tests(G06, "g06_invalidated_while_it_was_computed[postgresql]"),
+    ),
+    # G7
+    Mutant(
+        "text-without-quotes",
+        "keys.py",
+        """        return "'" + _UNREADABLE.sub(_readable_escape, part) + "'\"""",
+        "        return _UNREADABLE.sub(_readable_escape, part)",
+        _tests(G07, "g07_names_that_look_alike", "g07_parts_do_not_run_into_each_other"),
+    ),
+    Mutant(
+        "a-transaction-carries-the-keys-of-any-manager",
+        "scope.py",
+        "        for transaction in reversed(list(self._transactions)):\n"
+        "            if transaction.manager is manager:\n                yield transaction\n"
+        "        if self._parent is not None:\n            yield from self._parent.all_",
+        "        for transaction in reversed(list(self._transactions)):\n"
+        "            yield transaction\n"
+        "        if self._parent is not None:\n            yield from self._parent.all_",
+        _tests(G07, "g07_two_databases_in_one_process"),
+    ),
+    # G8
+    Mutant(
+        "entries-without-end",
+        "store.py",
+        "            while len(self._entries) > self._max_entries or (",
+        "            while False or (",
+        _tests(G08, "g08_entries_least_recently_used_first_out"),
+    ),
+    Mutant(
+        "first-in-first-out",
+        "store.py",
+        "            self._entries.move_to_end(slot)\n",
+        "",
+        _tests(G08, "g08_entries_least_recently_used_first_out"),
+    ),
+    Mutant(
+        "bytes-without-end",
+        "store.py",
+        "                self._max_bytes is not None and self._bytes > self._max_bytes\n",
+        "                False\n",
+        _tests(G08, "g08_bytes"),
+    ),
+    Mutant(
+        "no-floor-under-what-is-remembered",
+        "store.py",
+        "                    _, self._floor = self._dropped.popitem(last=False)",
+        "                    self._dropped.popitem(last=False)",
+        _tests(G08, "g08_what_is_remembered_of_drops[postgresql]"),
+    ),
+    Mutant(
+        "sqlite-reads-the-whole-table",
+        "ledger/sqlite.py",
+        'f"WHERE generation >= ? ORDER BY generation',
+        'f"WHERE generation + 0 * ? > 0 ORDER BY generation',
+        _tests(G08, "g08_a_check_costs_what_changed[sqlite-wal]"),
+    ),
+    Mutant(
+        "sqlite-prunes-without-a-floor",
+        "ledger/sqlite.py",
+        "or not rows or _Position(*rows[0][:2]) != position",
+        "or not rows",
+        _tests(G08, "g08_pruned[sqlite-wal]"),
+    ),
+    Mutant(
+        "postgresql-prunes-without-a-floor",
+        "ledger/postgresql.py",
+        "            or anchor_token != (anchor.token if anchor else None)\n",
+        "",
+        _tests(G08, "g08_pruned[postgresql]"),
+    ),
+    Mutant(
+        "mariadb-prunes-without-a-floor",
+        "ledger/mariadb.py",
+        "                if len(found[lane]) != len(wanted) or new[0] < old[0]:\n"
+        "                    return None\n"
+        "                if old[0] and found[lane].get(old[0]) != old[1]:\n"
+        "                    return None\n",
+        "",
+        _tests(G08, "g08_pruned[mariadb]"),
+    ),
+    # G9
+    Mutant(
+        "everybody-computes",
+        "flights.py",
+        "            if found is not None and found.label >= wanted and self._may_wait(chain, found):",
+        "            if False and found is not None:",
+        _tests(G09, "g09_many_ask_one_computes", "g09_requests_that_ask_at_once"),
+    ),
+    Mutant(
+        "an-older-load-is-good-enough",
+        "flights.py",
+        "found.label >= wanted and self._may_wait",
+        "self._may_wait",
+        _tests(G09, "g09_nobody_is_handed_an_older_value[postgresql]"),
+    ),
+    Mutant(
+        "an-exception-is-the-leaders-own",
+        "loading.py",
+        "        if isinstance(error, Exception):\n",
+        "        if False:\n",
+        _tests(G09, "g09_an_exception_reaches_those_who_asked"),
+    ),
+    # G10
+    Mutant(
+        "a-load-is-done-under-the-stores-lock",
+        "loading.py",
+        "            value = compute()\n",
+        "            with self._store._lock:\n                value = compute()\n",
+        _tests(G10, "g10_nothing_waits_for_a_retriever"),
+    ),
+    Mutant(
+        "the-sizer-is-called-under-the-stores-lock",
+        "store.py",
+        "        size = self._sizer(entry.value) if self._sizer else 0\n",
+        "        with self._lock:\n"
+        "            size = self._sizer(entry.value) if self._sizer else 0\n",
+        _tests(G10, "g10_a_sizer_may_take_its_time"),
+    ),
+    Mutant(
+        "checks-take-a-connection-of-the-pool",
+        "side.py",
+        "        pool = self._engine.pool.recreate()\n",
+        "        pool = self._engine.pool\n",
+        _tests(G10, "g10_a_pool_of_one"),
+    ),
+    Mutant(
+        "a-check-waits-for-its-own-transaction",
+        "access.py",
+        "                    if not transaction.watch.holds_lock(transaction):\n",
+        "                    if True:\n",
+        _tests(
+            G10,
+            "check_beside_own_exclusive_transaction[sqlite-journal-its own statement]",
+            "check_beside_own_exclusive_transaction[sqlite-journal-a recipe after]",
+            "check_beside_own_exclusive_transaction[sqlite-journal-a recipe before]",
+            "check_beside_own_reading_transaction",
+        ),
+    ),
+    Mutant(
+        "a-begin-before-ours-is-not-seen",
+        "watch.py",
+        "                    self._locking.add(connection)\n",
+        "                    pass\n",
+        _tests(G10, "check_beside_own_exclusive_transaction[sqlite-journal-a recipe before]"),
+    ),
+    Mutant(
+        "a-check-within-starts-over-each-time",
+        "reader.py",
+        "        if keep:\n            self._position = news.position\n",
+        "",
+        _tests(G10, "g10_transactions_that_lock_keep_what_is_cached"),
+    ),
+    # G11
+    Mutant(
+        "a-check-that-failed-counts",
+        "access.py",
+        "            reader.check()\n        except DBAPIError as error:\n            self._raise(error)\n",
+        "            reader.check()\n        except DBAPIError:\n            pass\n",
+        _tests(G11, "g11_a_check_that_fails", "g11_the_table_is_missing"),
+    ),
+    Mutant(
+        "a-connection-that-was-ended-is-an-error",
+        "reader.py",
+        "                if fresh or not error.connection_invalidated:\n",
+        "                if True:\n",
+        _tests(G11, "g11_connections_that_the_server_ends"),
+    ),
+    Mutant(
+        "an-exception-leaves-a-load-behind",
+        "flights.py",
+        "        self._remove(slot, flight)\n        flight.future.set_exception(error)",
+        "        flight.future.set_exception(error)",
+        _tests(G11, "g11_a_retriever_that_raises"),
+    ),
+]
