@@ -39,7 +39,7 @@ class _Read:
         self.changes = self.view.changes
         self.owner = current_owner()
         self.parent = current_load.get()
-        self.chain: Chain = self.parent.chain if self.parent is not None else Chain(False)
+        self.chain: Chain = self.parent.chain if self.parent is not None else Chain()
 
     def keep(self, entry: Entry) -> Entry:
         """Keep *entry* in the view, and return the one that counts there."""
@@ -127,7 +127,8 @@ class Loader:
         forbid_recursion(self._core, read.slot, read.parent)
         transactions = list(read.scope.transactions(self._core))
         if read.parent is None:
-            read.chain.holds_connection = bool(transactions)
+            for transaction in transactions:
+                read.chain.works_in(transaction)
         return any(t.dirty for t in transactions) or self._hides(
             read.scope, frozenset((read.slot.key,))
         )

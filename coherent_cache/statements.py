@@ -17,6 +17,7 @@ class Kind(enum.Enum):
 
     READ = "reads"
     WRITE = "may write, or take locks, or read newer rows than its snapshot's"
+    LOCK = "takes the one lock for writing (SQLite)"
     COMMIT = "commits"
     MAY_COMMIT = "commits, unless it fails before that"
     ROLLBACK = "rolls back"
@@ -55,7 +56,7 @@ _CONTROL = [
     (re.compile(r"PREPARE\s+TRANSACTION\b|XA\s+END\b", re.I), Kind.PREPARE),
     (re.compile(r"(?:COMMIT|END)\b", re.I), Kind.COMMIT),
     (re.compile(r"(?:ROLLBACK|ABORT)\b", re.I), Kind.ROLLBACK),
-    (re.compile(r"BEGIN\s+(?:IMMEDIATE|EXCLUSIVE)\b", re.I), Kind.WRITE),
+    (re.compile(r"BEGIN\s+(?:IMMEDIATE|EXCLUSIVE)\b", re.I), Kind.LOCK),
     (
         re.compile(
             r"(?:BEGIN|START\s+TRANSACTION|XA|SHOW|DESCRIBE|DESC|DEALLOCATE|DISCARD)\b", re.I

@@ -98,6 +98,8 @@ class Transaction:
         #: Something that is not plainly a SELECT was executed: it may have written, or taken
         #: locks, or read rows that are newer than the rest of its snapshot.
         self.dirty = False
+        #: SQLite: it began with the lock for writing.
+        self.locked = False
         #: How many statements that may have written were executed.
         self.writes = 0
         #: SQLite: `total_changes` of the connection when the transaction began.
@@ -231,7 +233,7 @@ class Transaction:
         self._levels = [_Level(None)]
         if not self.keeps_objects:
             self.label = None
-        self.dirty = self.written = False
+        self.dirty = self.written = self.locked = False
         for view in self._views:
             # What it did not invalidate keeps its one value.  Those were computed from work that
             # is committed now, so they are for this request only but no longer private to the

@@ -55,7 +55,8 @@ class EngineWatch:
     def _listen(self) -> None:
         engine = self.engine
         event.listen(engine, "engine_connect", self._on_engine_connect)
-        event.listen(engine, "begin", self._on_begin)
+        # Before the application's listeners, of which one may send the BEGIN itself.
+        event.listen(engine, "begin", self._on_begin, insert=True)
         event.listen(engine, "begin_twophase", self._on_begin_twophase)
         event.listen(engine, "commit", self._on_commit)
         event.listen(engine, "prepare_twophase", self._on_prepare_twophase)
@@ -114,7 +115,7 @@ class EngineWatch:
         connection = self.connection_of(transaction)
         return (
             connection is not None
-            and transaction.dirty
+            and (transaction.dirty or transaction.locked)
             and bool(in_transaction(self._dialect, connection.connection.dbapi_connection))
         )
 
@@ -226,6 +227,8 @@ class EngineWatch:
         if kind is Kind.WRITE:
             transaction.dirty = True
             transaction.writes += 1
+        elif kind is Kind.LOCK:
+            transaction.locked = True
         elif kind is Kind.SAVEPOINT:
             self._begin_before_savepoint(connection)
             transaction.savepoint(name)
