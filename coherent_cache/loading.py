@@ -134,6 +134,9 @@ class Loader:
         )
 
     def _load(self, read: _Read, compute: Callable[[], Any]) -> Entry:
+        # Before waiting: a task that waits in plain code would stop the loop that the load needs.
+        # (Test: test_async_sync_attribute_beside_a_load_of_it.)
+        self._core.access.require_greenlet()
         if self._is_alone(read):
             return self._compute(read, compute)
         for _ in range(_WAITS):

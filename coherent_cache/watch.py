@@ -49,14 +49,14 @@ class EngineWatch:
         self._by_driver: dict[int, Transaction] = {}
         # Invalidated while the connection had no transaction yet.
         self._early: weakref.WeakKeyDictionary[Connection, set[str]] = weakref.WeakKeyDictionary()
+        self._begun_with_lock: weakref.WeakSet[Connection] = weakref.WeakSet()
         self._lane_info = f"coherent_cache.lane.{core.ledger.lanes_name}"
         self._listen()
 
     def _listen(self) -> None:
         engine = self.engine
         event.listen(engine, "engine_connect", self._on_engine_connect)
-        # Before the application's listeners, of which one may send the BEGIN itself.
-        event.listen(engine, "begin", self._on_begin, insert=True)
+        event.listen(engine, "begin", self._on_begin)
         event.listen(engine, "begin_twophase", self._on_begin_twophase)
         event.listen(engine, "commit", self._on_commit)
         event.listen(engine, "prepare_twophase", self._on_prepare_twophase)
@@ -162,6 +162,8 @@ class EngineWatch:
             left_over.end(Outcome.UNKNOWN)
         if self._dialect.name == "sqlite":
             transaction.changes_before = total_changes(dbapi_connection)
+            transaction.locked = connection in self._begun_with_lock
+            self._begun_with_lock.discard(connection)
         for view in views_around(self._core):
             transaction.concerns(view)
         early = self._early.pop(connection, None)
@@ -184,9 +186,12 @@ class EngineWatch:
         executemany: bool,
     ) -> None:
         transaction = self._by_connection.get(connection)
-        if transaction is None:
+        if transaction is None or not transaction.is_open:
             transaction = self.transaction_of(connection)
             if transaction is None:
+                # An application's listener that sends the BEGIN itself and comes before ours.
+                if effect_of(statement, self._dialect.name).kind is Kind.LOCK:
+                    self._begun_with_lock.add(connection)
                 return
         if transaction.written and not transaction.prepared:
             return  # our own rows, or another listener's work just before COMMIT
