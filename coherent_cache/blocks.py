@@ -39,6 +39,9 @@ class _Block:
     def _entered(self, connection: Connection) -> None:
         """A new connection was opened."""
 
+    def _left(self) -> None:
+        """The block ends that joined a connection."""
+
     def __enter__(self) -> Connection:
         if self._core.is_async:
             raise SynchronousUseError(
@@ -62,6 +65,8 @@ class _Block:
         opened, self._opened = self._opened, None
         if opened is not None:
             opened.__exit__(kind, error, traceback)
+        else:
+            self._left()
 
     async def __aenter__(self) -> AsyncConnection:
         engine = self._core.async_engine
@@ -89,6 +94,8 @@ class _Block:
         opened, self._aopened = self._aopened, None
         if opened is not None:
             await opened.__aexit__(kind, error, traceback)
+        else:
+            await spawn(self._left)
 
 
 class BeginBlock(_Block):
@@ -113,6 +120,8 @@ class BeginBlock(_Block):
 class ConnectBlock(_Block):
     """The connection of the transaction around this code, else a new one."""
 
+    _lent: Connection | None = None
+
     def _existing(self) -> Connection | None:
         scope = current_scope()
         for session in scope.sessions():
@@ -129,7 +138,35 @@ class ConnectBlock(_Block):
             if transaction.joinable:
                 return connection
             found = found or connection
-        return found
+        return found or self._idle_connection()
+
+    def _idle_connection(self) -> Connection | None:
+        """A connection in the caller's hands that has no transaction: the pool may have no other.
+
+        It is lent for the block, and given back as it was.
+        (Test: test_case_16_pool_of_one_through_everything.)
+        """
+        for connection in current_scope().own_connections():
+            if (
+                not connection.closed
+                and not connection.invalidated
+                and not connection.in_transaction()
+                and connection.engine.pool is self._core.engine.pool
+            ):
+                self._lent = connection
+                return connection
+        return None
+
+    def _left(self) -> None:
+        lent, self._lent = self._lent, None
+        if lent is None or lent.closed or not lent.in_transaction():
+            return
+        transaction = self._core.transaction_of(lent)
+        keys = frozenset(transaction.pending()) if transaction is not None else frozenset()
+        lent.rollback()
+        watch = self._core.watch_of(lent)
+        if keys and watch is not None:  # they wait for the transaction that the caller will begin
+            watch.invalidate_early(lent, keys)
 
     def _new(self, engine: Any) -> Any:
         return engine.connect()

@@ -49,7 +49,7 @@ class Invalidator:
         elif session is not None:
             sync = _sync_session(session)
             targets = self._transactions_of(sync)
-            waiting = [] if targets else [sync]
+            waiting = [] if targets or self._commits_by_itself(sync) else [sync]
             connections, sessions = iter(()), iter(())
         else:
             targets, waiting = self._open_here()
@@ -79,7 +79,12 @@ class Invalidator:
         for session in scope.sessions():
             found = self._transactions_of(session)
             targets += [t for t in found if t not in targets]
-            if not found and session.in_transaction() and self._sessions.may_carry(session):
+            if (
+                not found
+                and session.in_transaction()
+                and self._sessions.may_carry(session)
+                and not self._commits_by_itself(session)
+            ):
                 waiting.append(session)
         return targets, waiting
 
@@ -103,6 +108,15 @@ class Invalidator:
         for session in sessions:
             if self._sessions.may_carry(session):
                 self._sessions.invalidate(session, keys)
+
+    def _commits_by_itself(self, session: Session) -> bool:
+        """Whether *session* has a connection in autocommit mode: its writes are committed already,
+        whatever the session will say.  (Test: test_case_19_session.)"""
+        connections = self._sessions.connections_of(session)
+        return session.in_transaction() and any(
+            transaction is not None and not transaction.prepared
+            for transaction in map(self._core.transaction_of, connections)
+        )
 
     def _transactions_of(self, session: Session) -> list[Transaction]:
         found = [self._core.transaction_of(c) for c in self._sessions.connections_of(session)]

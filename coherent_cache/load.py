@@ -14,13 +14,26 @@ from .transaction import Outcome, Transaction
 class Chain:
     """The loads that one context has under way, each inside the other."""
 
-    __slots__ = ("holds_connection", "waiting_on")
+    __slots__ = ("_transactions", "waiting_on")
 
-    def __init__(self, holds_connection: bool) -> None:
+    def __init__(self) -> None:
         #: The flight of another chain that this one waits for.
         self.waiting_on: Flight | None = None
-        #: It has a database connection, so it will not wait for the pool.
-        self.holds_connection = holds_connection
+        self._transactions: tuple[Transaction, ...] = ()
+
+    def works_in(self, transaction: Transaction) -> None:
+        """One of its loads works in *transaction*, or began within it."""
+        if transaction not in self._transactions:
+            self._transactions = (*self._transactions, transaction)
+
+    @property
+    def holds_connection(self) -> bool:
+        """It has a database connection, so it will not wait for the pool.
+
+        One that it gave back does not count: it may have to wait for another.
+        (Test: test_case_16_pool_of_one_between_two_connections.)
+        """
+        return any(transaction.is_open for transaction in self._transactions)
 
 
 class Flight:
@@ -69,7 +82,7 @@ class Load:
         """The retriever executes something in *transaction*, whose snapshot is at least as new as
         *label*."""
         self.touched.setdefault(transaction, label)
-        self.chain.holds_connection = True
+        self.chain.works_in(transaction)
 
     def settle(self, transaction: Transaction, written: bool, statement_snapshots: bool) -> None:
         """Take down what *transaction* turned out to be, at its end or the load's."""

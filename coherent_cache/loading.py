@@ -39,7 +39,7 @@ class _Read:
         self.changes = self.view.changes
         self.owner = current_owner()
         self.parent = current_load.get()
-        self.chain: Chain = self.parent.chain if self.parent is not None else Chain(False)
+        self.chain: Chain = self.parent.chain if self.parent is not None else Chain()
 
     def keep(self, entry: Entry) -> Entry:
         """Keep *entry* in the view, and return the one that counts there."""
@@ -127,12 +127,16 @@ class Loader:
         forbid_recursion(self._core, read.slot, read.parent)
         transactions = list(read.scope.transactions(self._core))
         if read.parent is None:
-            read.chain.holds_connection = bool(transactions)
+            for transaction in transactions:
+                read.chain.works_in(transaction)
         return any(t.dirty for t in transactions) or self._hides(
             read.scope, frozenset((read.slot.key,))
         )
 
     def _load(self, read: _Read, compute: Callable[[], Any]) -> Entry:
+        # Before waiting: a task that waits in plain code would stop the loop that the load needs.
+        # (Test: test_async_sync_attribute_beside_a_load_of_it.)
+        self._core.access.require_greenlet()
         if self._is_alone(read):
             return self._compute(read, compute)
         for _ in range(_WAITS):

@@ -40,7 +40,8 @@ class Scope:
         self._request = request
         self._transactions: dict[Transaction, None] = {}
         self._sessions: dict[weakref.ref[Session], None] = {}
-        self._connections: dict[weakref.ref[Connection], None] = {}
+        # → the thread or task that took it
+        self._connections: dict[weakref.ref[Connection], object] = {}
 
     def add(self, transaction: Transaction) -> None:
         """A transaction began in this context."""
@@ -56,7 +57,7 @@ class Scope:
 
     def add_connection(self, connection: Connection) -> None:
         """A connection was taken from the pool in this context."""
-        _note(self._connections, connection)
+        _note(self._connections, connection, current_owner())
 
     def transactions(self, manager: Any) -> Iterator[Transaction]:
         """The open transactions of *manager* that this code works in: the newest first, inner
@@ -82,6 +83,16 @@ class Scope:
         if self._parent is not None:
             yield from self._parent.sessions()
 
+    def own_connections(self) -> Iterator[Connection]:
+        """Those of `connections` that this thread or task took."""
+        owner = current_owner()
+        for reference, taken_by in list(self._connections.items()):
+            found = reference()
+            if found is not None and taken_by == owner:
+                yield found
+        if self._parent is not None:
+            yield from self._parent.own_connections()
+
     def connections(self) -> Iterator[Connection]:
         """The connections that may still be open."""
         yield from _living(self._connections)
@@ -89,15 +100,15 @@ class Scope:
             yield from self._parent.connections()
 
 
-def _note(references: dict[weakref.ref[_T], None], item: _T) -> None:
+def _note(references: dict[weakref.ref[_T], Any], item: _T, value: object = None) -> None:
     """Add *item*, and drop those that are no more."""
-    references[weakref.ref(item)] = None
+    references[weakref.ref(item)] = value
     for reference in list(references):
         if reference() is None:
             references.pop(reference, None)
 
 
-def _living(references: dict[weakref.ref[_T], None]) -> Iterator[_T]:
+def _living(references: dict[weakref.ref[_T], Any]) -> Iterator[_T]:
     for reference in list(references):
         found = reference()
         if found is not None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from coherent_cache.access import LedgerAccess
 from coherent_cache.entry import Entry, Slot
-from coherent_cache.scope import View
+from coherent_cache import View
 from coherent_cache.store import Store
 from coherent_cache.transaction import Outcome, Transaction
 
@@ -58,7 +58,7 @@ def _invalidate_early() -> None:
     def early(self: Transaction, keys: Iterable[str]) -> None:
         keys = frozenset(keys)
         if self.watch._dialect.name != "sqlite":  # there it would wait for itself
-            self.manager.access.write(sorted(keys))
+            self.manager.core.access.write(sorted(keys))
         invalidate(self, keys)
         self.written = True
 

@@ -1,0 +1,394 @@
+"""Hard case 16: values computed from cached values, and many who want one at once.
+
+A menu is made from the list of pages, itself cached: what invalidates the list invalidates the
+menu, wherever the reader stands.  One that is made from itself is an error, two that two threads
+load in opposite orders do not wait for each other, and whoever waits for a load gets what he may
+have, or loads himself.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+from sqlalchemy.pool import QueuePool
+
+from coherent_cache import RecursiveRetrieverError, cached
+
+from ..workers import PageText, Worker, page, put
+
+SECONDS = 30
+
+
+class Site:
+    """A component with attributes that depend on each other."""
+
+    def __init__(self, env: Worker) -> None:
+        self.env = env
+        self.calls: list[str] = []
+        self.hooks: dict[str, Callable[[], Any]] = {}
+
+    def _enter(self, name: str) -> None:
+        self.calls.append(name)
+        self.hooks.get(name, lambda: None)()
+
+    @cached
+    def titles(self) -> frozenset[str]:
+        self._enter("titles")
+        with self.env.cache_manager.connect() as connection:
+            return frozenset(connection.scalars(select(page.c.name)))
+
+    @cached
+    def menu(self) -> str:
+        self._enter("menu")
+        return ", ".join(sorted(self.titles))
+
+    @cached
+    def frame(self) -> str:
+        self._enter("frame")
+        return f"[{self.menu}]"
+
+    @cached
+    def constant(self) -> int:
+        self._enter("constant")
+        return 1
+
+    @cached
+    def selfish(self) -> int:
+        return self.selfish_too + 1
+
+    @cached
+    def selfish_too(self) -> int:
+        return self.selfish + 1
+
+    @cached
+    def left(self) -> str:
+        self._enter("left")
+        return "left" + (self.right if self.env is not None else "")
+
+    @cached
+    def right(self) -> str:
+        self._enter("right")
+        return "right"
+
+
+def test_case_16_dependents_are_dropped(worker: Worker, other: Worker) -> None:
+    """The `del` names the innermost value only."""
+    here, there = Site(worker), Site(other)
+    worker.write("A", "")
+    assert here.frame == there.frame == "[A]"
+    assert here.constant == there.constant == 1
+    with worker.cache_manager.request():
+        assert here.frame == "[A]"
+        with worker.cache_manager.begin() as connection:
+            put(connection, "B", "")
+            del here.titles
+            assert here.frame == "[A, B]"  # in its own transaction
+            assert there.frame == "[A]"
+        assert here.frame == "[A, B]"  # after the commit, in the same request
+    assert here.frame == there.frame == "[A, B]"
+    assert here.menu == there.menu == "A, B"
+    assert here.calls.count("constant") == there.calls.count("constant") == 1
+
+
+def test_case_16_dependents_in_a_transaction_that_rolls_back(worker: Worker, other: Worker) -> None:
+    here, there = Site(worker), Site(other)
+    worker.write("A", "")
+    assert here.frame == there.frame == "[A]"
+    with worker.cache_manager.request(), worker.engine.connect() as connection:
+        with connection.begin():
+            savepoint = connection.begin_nested()
+            put(connection, "B", "")
+            del here.titles
+            assert here.frame == "[A, B]"
+            savepoint.rollback()
+            assert here.frame == "[A]"
+        assert here.frame == "[A]"
+    assert here.frame == there.frame == "[A]"
+
+
+def test_case_16_dependent_was_read_from_the_view(worker: Worker, other: Worker) -> None:
+    """The inner value came from memory when the outer one was computed: it counts all the same."""
+    here, there = Site(worker), Site(other)
+    with worker.cache_manager.request():
+        assert here.titles == frozenset()
+        assert here.frame == "[]"
+    other.write("A", "")
+    with other.cache_manager.begin():
+        del there.titles
+    assert here.frame == "[A]"
+
+
+@pytest.mark.on("sqlite-memory", "postgresql")
+def test_case_16_itself(worker: Worker) -> None:
+    """An error that names the way round, at once, also in several threads."""
+    site = Site(worker)
+    for _ in range(2):
+        with pytest.raises(RecursiveRetrieverError, match=r"selfish → .*selfish_too → .*selfish"):
+            site.selfish  # noqa: B018
+    with worker.cache_manager.request(), pytest.raises(RecursiveRetrieverError):
+        site.selfish_too  # noqa: B018
+    assert site.constant == 1
+
+
+def in_threads(*functions: Callable[[], Any]) -> list[Future[Any]]:
+    pool = ThreadPoolExecutor(len(functions))
+    futures = [pool.submit(function) for function in functions]
+    pool.shutdown(wait=False)
+    return futures
+
+
+def test_case_16_opposite_orders(worker: Worker) -> None:
+    """One thread loads A, which reads B; the other loads B, which reads A of another instance's
+    making: each waits to hear from the other, if nobody prevents it."""
+    manager = worker.cache_manager
+    barrier = threading.Barrier(2)
+
+    def load(first: str, second: str, meet: bool) -> Any:
+        def retriever() -> str:
+            if meet:
+                barrier.wait(SECONDS)
+            return first + manager.get(second, lambda: load_inner(second, first))
+
+        return manager.get(first, retriever)
+
+    def load_inner(name: str, back: str) -> str:
+        return name + "."
+
+    futures = in_threads(lambda: load("A", "B", True), lambda: load("B", "A", True))
+    results = sorted(future.result(SECONDS) for future in futures)
+    assert results in (["AB.", "BA."], ["AB.", "BAB."], ["ABA.", "BA."])
+
+
+def test_case_16_one_load(worker: Worker) -> None:
+    """Many threads miss at once: one retriever call, one value for all."""
+    count = 8
+    site = Site(worker)
+    entered, release = threading.Event(), threading.Event()
+
+    def hook() -> None:
+        entered.set()
+        assert release.wait(SECONDS)
+
+    site.hooks["titles"] = hook
+    worker.cache_manager.get("warm", lambda: 0)
+    leader = in_threads(lambda: site.titles)
+    assert entered.wait(SECONDS)
+    others = in_threads(*[lambda: site.titles] * (count - 1))
+    wait_until_waiting(worker, count - 1)
+    release.set()
+    values = {id(future.result(SECONDS)) for future in leader + others}
+    assert len(values) == 1
+    assert site.calls == ["titles"]
+
+
+def wait_until_waiting(worker: Worker, count: int) -> None:
+    """Returns when *count* threads wait for loads under way.  They say so under the flights' lock;
+    their future's callback comes a moment later and is all they need."""
+    flights: Any = worker.cache_manager._loader._flights
+    event = threading.Event()
+    while True:
+        with flights._lock:
+            waiting = sum(len(f.future._done_callbacks) for f in flights._flights.values())
+        if waiting >= count:
+            return
+        event.wait(0.001)
+
+
+def test_case_16_other_keys_are_not_held_up(worker: Worker) -> None:
+    worker.write("A", "text")
+    site = Site(worker)
+    entered, release = threading.Event(), threading.Event()
+
+    def hook() -> None:
+        entered.set()
+        assert release.wait(SECONDS)
+
+    site.hooks["titles"] = hook
+    (leader,) = in_threads(lambda: site.titles)
+    assert entered.wait(SECONDS)
+    assert site.constant == 1
+    assert PageText(worker, "A").text == "text"
+    with worker.cache_manager.begin():
+        del PageText(worker, "A").text
+    assert not leader.done()
+    release.set()
+    assert leader.result(SECONDS) == {"A"}
+
+
+def test_case_16_exception_reaches_all_who_asked(worker: Worker) -> None:
+    """It is raised where anybody waits, and not remembered."""
+    site = Site(worker)
+    entered, release = threading.Event(), threading.Event()
+
+    def hook() -> None:
+        entered.set()
+        assert release.wait(SECONDS)
+        raise ZeroDivisionError("by the retriever")
+
+    site.hooks["titles"] = hook
+    leader = in_threads(lambda: site.titles)
+    assert entered.wait(SECONDS)
+    others = in_threads(*[lambda: site.menu] * 3)
+    wait_until_waiting(worker, 1 + 2)
+    release.set()
+    for future in leader + others:
+        with pytest.raises(ZeroDivisionError, match="by the retriever"):
+            future.result(SECONDS)
+    assert site.calls.count("titles") == 1
+    site.hooks.clear()
+    assert site.menu == ""
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+def test_case_16_leader_is_interrupted(worker: Worker, error: type[BaseException]) -> None:
+    """Ctrl-C ends the one who loads, and says nothing about the value: another one loads it."""
+    site = Site(worker)
+    entered, release = threading.Event(), threading.Event()
+
+    def hook() -> None:
+        if not entered.is_set():
+            entered.set()
+            assert release.wait(SECONDS)
+            raise error
+
+    def interrupted() -> str:
+        with pytest.raises(error):
+            site.titles  # noqa: B018
+        return "interrupted"
+
+    site.hooks["titles"] = hook
+    leader = in_threads(interrupted)
+    assert entered.wait(SECONDS)
+    others = in_threads(*[lambda: site.titles] * 3)
+    wait_until_waiting(worker, 3)
+    release.set()
+    assert leader[0].result(SECONDS) == "interrupted"
+    assert [future.result(SECONDS) for future in others] == [frozenset()] * 3
+    assert site.calls == ["titles"] * 2
+
+
+def test_case_16_newer_view_does_not_take_the_older_value(worker: Worker, other: Worker) -> None:
+    """A load has read its data and is slow to end; then a commit comes, and a request begins that
+    has to see it.  It does not wait for what would be too old for it."""
+    site = Site(worker)
+    other.write("A", "")
+    entered, release = threading.Event(), threading.Event()
+
+    def hook() -> None:
+        if not entered.is_set():
+            entered.set()
+            assert release.wait(SECONDS)
+
+    manager = worker.cache_manager
+
+    def titles_slowly() -> Any:
+        with manager.connect() as connection:
+            found = frozenset(connection.scalars(select(page.c.name)))
+        hook()
+        return found
+
+    def load() -> Any:
+        return manager.get("titles", titles_slowly)
+
+    (leader,) = in_threads(load)
+    assert entered.wait(SECONDS)
+    with other.cache_manager.begin() as connection:
+        put(connection, "B", "")
+        other.cache_manager.invalidate("titles")
+    with manager.request():
+        assert load() == {"A", "B"}  # while the leader is still at it
+    release.set()
+    assert leader.result(SECONDS) == {"A"}
+    assert load() == {"A", "B"}
+    assert site.calls == []
+
+
+def pool_of_one(worker: Worker) -> Worker:
+    engine = worker.database.engine(
+        poolclass=QueuePool, pool_size=1, max_overflow=0, pool_timeout=2
+    )
+    return Worker(worker.database, engine=engine)
+
+
+def test_case_16_pool_of_one(worker: Worker) -> None:
+    """One connection for all threads.  The one who loads waits for it, the one who has it wants
+    what is being loaded: he loads it himself."""
+    small = pool_of_one(worker)
+    site = Site(small)
+    entered, held = threading.Event(), threading.Event()
+
+    def hook() -> None:
+        if not entered.is_set():
+            entered.set()
+            assert held.wait(SECONDS)
+
+    site.hooks["titles"] = hook
+    (leader,) = in_threads(lambda: site.titles)
+    assert entered.wait(SECONDS)
+    with small.cache_manager.begin() as connection:
+        connection.execute(page.select()).all()
+        held.set()  # the leader asks the pool now
+        assert site.titles == frozenset()
+        assert site.frame == "[]"
+    assert leader.result(SECONDS) == frozenset()
+
+
+def test_case_16_pool_of_one_between_two_connections(worker: Worker) -> None:
+    """The one who loads has given his connection back and will need it again; meanwhile another
+    thread has got it, and wants what is being loaded."""
+    small = pool_of_one(worker)
+    manager = small.cache_manager
+    returned, taken = threading.Event(), threading.Event()
+
+    def twice() -> int:
+        with manager.connect() as connection:
+            connection.execute(page.select()).all()
+        if not returned.is_set():
+            returned.set()
+            assert taken.wait(SECONDS)
+        with manager.connect() as connection:
+            return len(connection.execute(page.select()).all())
+
+    (leader,) = in_threads(lambda: manager.get("twice", twice))
+    assert returned.wait(SECONDS)
+    with manager.begin() as connection:
+        connection.execute(page.select()).all()
+        taken.set()
+        assert manager.get("twice", twice) == 0
+    assert leader.result(SECONDS) == 0
+
+
+def test_case_16_pool_of_one_through_everything(worker: Worker, other: Worker) -> None:
+    """Read, `del`, begin and connect within each other never take a second connection."""
+    small = pool_of_one(worker)
+    site = Site(small)
+    manager = small.cache_manager
+    other.write("A", "")
+    assert other.wiki.names == {"A"}
+    with manager.request():
+        assert site.frame == "[A]"
+        with manager.begin() as connection:
+            assert site.constant == 1
+            put(connection, "B", "")
+            del site.titles
+            del small.wiki.names
+            with manager.begin() as inner, manager.connect() as read:
+                assert inner is connection is read
+                assert site.frame == "[A, B]"
+            assert small.wiki.names == {"A", "B"}
+        assert site.frame == "[A, B]"
+        del site.titles
+        assert site.frame == "[A, B]"
+        with manager.connect() as connection:
+            assert site.frame == "[A, B]"
+            del site.titles  # the pool's connection is in our hands
+            assert site.frame == "[A, B]"
+    with small.engine.connect() as connection:
+        connection.execute(page.select()).all()
+        assert site.frame == "[A, B]"
+    assert other.wiki.names == {"A", "B"}
