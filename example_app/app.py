@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from coherent_cache.flask import CoherentCache
 from flask import Flask
 from flask_wtf.csrf import CSRFProtect  # type: ignore[import-untyped]
+
+from coherent_cache.flask import CoherentCache
 
 from . import config as configuration
 from . import errors, page_frame, security
