@@ -52,6 +52,7 @@ def test_g08_what_is_remembered_of_drops(
     monkeypatch.setattr(store, "_REMEMBERED_DROPS", 5)
     if worker.database.kind == "sqlite-journal":
         pytest.skip("there a retriever that still reads lets nobody commit")
+    settle(other, worker)
     gate = Gate()
     worker.wiki.after = gate
     slow = in_thread(lambda: worker.wiki.names)

@@ -1,5 +1,7 @@
 """Protections that the tests of the guarantees watch over."""
 
+# ruff: noqa: E501  (lines are quoted from the package)
+
 from __future__ import annotations
 
 from .mutant import Mutant
@@ -55,9 +57,9 @@ MUTANTS = [
     # G2
     Mutant(
         "a-view-keeps-nothing",
-        "loading.py",
-        "        found = view.values.get(slot)\n",
-        "        found = None\n",
+        "scope.py",
+        "        kept = self.values.setdefault(slot, entry)\n",
+        "        kept = entry\n",
         (
             *_tests(G02, "g02_others_commit_meanwhile", "g02_memory_is_short"),
             *_tests(
@@ -170,9 +172,8 @@ MUTANTS = [
     Mutant(
         "nothing-is-written-before-a-prepare",
         "watch.py",
-        "            self._write_pending(transaction, connection, two_phase=True)\n"
-        "            transaction.prepared = True\n\n    def _on_commit_twophase",
-        "            transaction.prepared = True\n\n    def _on_commit_twophase",
+        "        if transaction.written:\n            return\n        keys",
+        "        if transaction.written or two_phase:\n            return\n        keys",
         _tests(G04, "g04_two_phases[mariadb-commit]"),
     ),
     Mutant(
@@ -408,6 +409,17 @@ MUTANTS = [
         "        if keep:\n            self._position = news.position\n",
         "",
         _tests(G10, "g10_transactions_that_lock_keep_what_is_cached"),
+    ),
+    Mutant(
+        "a-lane-is-claimed-in-a-transaction",
+        "ledger/mariadb.py",
+        '        execute("SET autocommit = 1", ())\n',
+        "",
+        _tests(
+            G10,
+            "g10_a_new_connection_waits_for_nobody",
+            "g10_a_new_connection_locks_nothing",
+        ),
     ),
     # G11
     Mutant(
