@@ -135,7 +135,7 @@ def test_g06_invalidated_while_it_was_computed(worker: Worker, other: Worker) ->
 
     def others_commit_and_we_notice() -> None:
         worker.wiki.after = lambda: None
-        other.write("Back", "new")
+        elsewhere(lambda: other.write("Back", "new"))
         elsewhere(lambda: worker.read("Back"))
 
     worker.wiki.after = others_commit_and_we_notice

@@ -110,6 +110,7 @@ def test_g08_pruned(worker: Worker, other: Worker) -> None:
             assert reader.read(name) == "old"
     settle(worker, other)
     worker.write("Front", "new")
+    worker.write("Later", "new")  # on MariaDB a lane keeps its newest row
     for number in range(50):
         worker.cache_manager.invalidate(f"key {number}")
     assert other.read("Front") == "new"

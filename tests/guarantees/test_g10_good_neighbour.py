@@ -112,7 +112,7 @@ def test_g10_a_new_connection_locks_nothing(worker: Worker, other: Worker) -> No
     tables were made anew while he was connected."""
     names: list[str] = []
     first = Worker(worker.database)
-    ledger: Any = first.cache_manager.ledger
+    ledger: Any = first.cache_manager.core.ledger
     prefix_of = ledger._lock_prefix
     ledger._lock_prefix = lambda execute: names.append(prefix_of(execute)) or names[0]
     first.write("Front", "old")

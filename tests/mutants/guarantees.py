@@ -29,7 +29,7 @@ MUTANTS = [
     # G1
     Mutant(
         "no-check-at-all",
-        "loading.py",
+        "core.py",
         "        if view.checked:\n            return",
         "        return",
         _tests(
@@ -57,7 +57,7 @@ MUTANTS = [
     # G2
     Mutant(
         "a-view-keeps-nothing",
-        "scope.py",
+        "view.py",
         "        kept = self.values.setdefault(slot, entry)\n",
         "        kept = entry\n",
         (
@@ -114,7 +114,7 @@ MUTANTS = [
     ),
     Mutant(
         "the-view-is-not-told-of-a-del",
-        "manager.py",
+        "invalidation.py",
         "        for view in views:\n            view.forget(keys)",
         "        pass",
         _tests(G03, "g03_in_the_transaction_and_after_it"),
@@ -135,7 +135,7 @@ MUTANTS = [
     ),
     Mutant(
         "a-look-marks-whatever-came-meanwhile",
-        "loading.py",
+        "core.py",
         "        view.checked_at = commits",
         "        view.checked_at = view.commits",
         _tests(G03, "g03_a_look_of_another_thread_of_the_request"),
@@ -143,8 +143,8 @@ MUTANTS = [
     # G4
     Mutant(
         "a-del-does-not-wait-for-the-commit",
-        "manager.py",
-        "        targets = [t for t in scope.all_transactions(self) if t.watch.carries(t)]",
+        "invalidation.py",
+        "        targets = [t for t in scope.all_transactions(self._core) if t.watch.carries(t)]",
         "        targets: list[Transaction] = []",
         _tests(
             G04,
@@ -234,8 +234,8 @@ MUTANTS = [
     Mutant(
         "a-consistent-snapshot-is-taken-for-a-plain-begin",
         "watch.py",
-        "            transaction.label = self._manager.store.label\n        elif kind is Kind.ROLLBACK:",
-        "        elif kind is Kind.ROLLBACK:",
+        "            transaction.label = self._core.store.label\n        elif kind is Kind.MAY_COMMIT:",
+        "        elif kind is Kind.MAY_COMMIT:",
         _tests(G06, "g06_a_snapshot_opened_by_a_statement[mariadb]"),
     ),
     Mutant(
@@ -379,8 +379,8 @@ MUTANTS = [
     Mutant(
         "checks-take-a-connection-of-the-pool",
         "side.py",
-        "        pool = self._engine.pool.recreate()\n",
-        "        pool = self._engine.pool\n",
+        "self._engine.pool.recreate().connect()",
+        "self._engine.pool.connect()",
         _tests(G10, "g10_a_pool_of_one"),
     ),
     Mutant(
