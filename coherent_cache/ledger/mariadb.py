@@ -131,6 +131,18 @@ class MariaDBLedger(Ledger):
 
     def claim_lane(self, execute: Execute) -> int | None:
         """See `Ledger.claim_lane`: a lane nobody holds, else a new one."""
+        # Each statement by itself.  In a transaction at SERIALIZABLE the reading would lock every
+        # lane, and wait for those of others that are about to commit, or are prepared; and what
+        # is locked would stay so until the user's first transaction ends.
+        # (Tests: test_g10_a_new_connection_*.)
+        ((autocommit,),) = execute("SELECT @@autocommit", ()).rows
+        execute("SET autocommit = 1", ())
+        try:
+            return self._claim(execute)
+        finally:
+            execute(f"SET autocommit = {int(autocommit)}", ())
+
+    def _claim(self, execute: Execute) -> int | None:
         prefix = self._lock_prefix(execute)
         free = execute(
             self.sql(

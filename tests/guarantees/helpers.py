@@ -61,7 +61,7 @@ class Gate:
 
 def stop_check_once(worker: Worker, gate: Gate) -> None:
     """The worker's next check stops at *gate* when it has read the news, before it applies them."""
-    ledger: Any = worker.cache_manager.ledger
+    ledger: Any = worker.cache_manager.core.ledger
     read = ledger.read
     calls: list[bool] = []
 
@@ -81,7 +81,7 @@ class CountedLedger:
     def __init__(self, worker: Worker) -> None:
         self.statements = 0
         self.rows = 0
-        ledger: Any = worker.cache_manager.ledger
+        ledger: Any = worker.cache_manager.core.ledger
         read = ledger.read
 
         def counted(execute: Any, position: Any) -> Any:

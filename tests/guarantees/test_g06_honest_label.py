@@ -8,7 +8,7 @@ from sqlalchemy import select, text
 from coherent_cache import cached
 
 from ..workers import PageText, Worker, page
-from .helpers import begin_with, elsewhere, transaction_at
+from .helpers import begin_with, elsewhere, settle, transaction_at
 
 LEVELS = ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"]
 
@@ -131,11 +131,11 @@ def test_g06_what_is_read_in_a_transaction_that_began_by_begin_is_kept(worker: W
 def test_g06_invalidated_while_it_was_computed(worker: Worker, other: Worker) -> None:
     """What was old when it was ready is not kept, except by the request that asked for it."""
     other.write("Front", "old")
-    worker.cache_manager.evict()
+    settle(other, worker)
 
     def others_commit_and_we_notice() -> None:
         worker.wiki.after = lambda: None
-        other.write("Back", "new")
+        elsewhere(lambda: other.write("Back", "new"))
         elsewhere(lambda: worker.read("Back"))
 
     worker.wiki.after = others_commit_and_we_notice

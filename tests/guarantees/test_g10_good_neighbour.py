@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 import pytest
 from sqlalchemy import select, text
@@ -86,6 +87,46 @@ def test_g10_first_invalidation_twice(worker: Worker, other: Worker) -> None:
         other.cache_manager.invalidate("new", connection=two)
     for reader in (worker, other):
         assert reader.cache_manager.get("new", lambda: "value") == "value"
+
+
+@pytest.mark.on("mariadb")
+def test_g10_a_new_connection_waits_for_nobody(worker: Worker) -> None:
+    """At SERIALIZABLE, while a transaction that has invalidated something is prepared."""
+    engine = worker.database.engine(isolation_level="SERIALIZABLE")
+    with worker.engine.connect() as connection:
+        prepared = connection.begin_twophase()
+        put(connection, "Front", "new")
+        del PageText(worker, "Front").text
+        prepared.prepare()
+        late = Worker(worker.database, engine=engine)  # it listens to new connections
+        connecting = in_thread(lambda: late.engine.connect().close())
+        try:
+            connecting.result(5)
+        finally:
+            prepared.rollback()
+
+
+@pytest.mark.on("mariadb")
+def test_g10_a_new_connection_locks_nothing(worker: Worker, other: Worker) -> None:
+    """At SERIALIZABLE, when the lane that it makes has a number that somebody has claimed: the
+    tables were made anew while he was connected."""
+    names: list[str] = []
+    first = Worker(worker.database)
+    ledger: Any = first.cache_manager.core.ledger
+    prefix_of = ledger._lock_prefix
+    ledger._lock_prefix = lambda execute: names.append(prefix_of(execute)) or names[0]
+    first.write("Front", "old")
+    with worker.database.engine().connect() as holder:
+        for lane in range(1, 30):
+            holder.execute(text("SELECT GET_LOCK(:name, 0)"), {"name": f"{names[0]}{lane}"})
+        engine = worker.database.engine(isolation_level="SERIALIZABLE")
+        locking = Worker(worker.database, engine=engine)
+        with locking.engine.connect() as connection:
+            connection.execute(select(text("1")))
+            in_thread(lambda: worker.write("Front", "new")).result(5)
+            in_thread(lambda: other.write("Front", "newer")).result(5)
+            connection.rollback()
+        assert locking.read("Front") == "newer"
 
 
 @pytest.mark.parametrize("isolation", ["REPEATABLE READ", "SERIALIZABLE"])

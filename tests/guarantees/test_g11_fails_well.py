@@ -35,7 +35,7 @@ def test_g11_a_check_that_fails(worker: Worker, other: Worker) -> None:
     """No old value is handed out instead, neither then nor after."""
     worker.write("Front", "old")
     assert other.read("Front") == "old"
-    ledger: Any = other.cache_manager.ledger
+    ledger: Any = other.cache_manager.core.ledger
     read = ledger.read
 
     def fail(execute: Any, position: Any) -> Any:
@@ -107,7 +107,7 @@ def _write_in_a_connection_that_is_ended(worker: Worker, other: Worker) -> None:
 
 def test_g11_the_table_is_missing(worker: Worker) -> None:
     """What to do is said; and once it is done all is well."""
-    worker.cache_manager.tables.metadata.drop_all(worker.engine)
+    worker.cache_manager.metadata.drop_all(worker.engine)
     fresh = Worker(worker.database)
     with pytest.raises(TableError, match="create_table"):
         fresh.wiki.names  # noqa: B018

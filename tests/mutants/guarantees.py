@@ -1,5 +1,7 @@
 """Protections that the tests of the guarantees watch over."""
 
+# ruff: noqa: E501  (lines are quoted from the package)
+
 from __future__ import annotations
 
 from .mutant import Mutant
@@ -27,7 +29,7 @@ MUTANTS = [
     # G1
     Mutant(
         "no-check-at-all",
-        "loading.py",
+        "core.py",
         "        if view.checked:\n            return",
         "        return",
         _tests(
@@ -55,9 +57,9 @@ MUTANTS = [
     # G2
     Mutant(
         "a-view-keeps-nothing",
-        "loading.py",
-        "        found = view.values.get(slot)\n",
-        "        found = None\n",
+        "view.py",
+        "        kept = self.values.setdefault(slot, entry)\n",
+        "        kept = entry\n",
         (
             *_tests(G02, "g02_others_commit_meanwhile", "g02_memory_is_short"),
             *_tests(
@@ -112,7 +114,7 @@ MUTANTS = [
     ),
     Mutant(
         "the-view-is-not-told-of-a-del",
-        "manager.py",
+        "invalidation.py",
         "        for view in views:\n            view.forget(keys)",
         "        pass",
         _tests(G03, "g03_in_the_transaction_and_after_it"),
@@ -133,7 +135,7 @@ MUTANTS = [
     ),
     Mutant(
         "a-look-marks-whatever-came-meanwhile",
-        "loading.py",
+        "core.py",
         "        view.checked_at = commits",
         "        view.checked_at = view.commits",
         _tests(G03, "g03_a_look_of_another_thread_of_the_request"),
@@ -141,8 +143,8 @@ MUTANTS = [
     # G4
     Mutant(
         "a-del-does-not-wait-for-the-commit",
-        "manager.py",
-        "        targets = [t for t in scope.all_transactions(self) if t.watch.carries(t)]",
+        "invalidation.py",
+        "        targets = [t for t in scope.all_transactions(self._core) if t.watch.carries(t)]",
         "        targets: list[Transaction] = []",
         _tests(
             G04,
@@ -170,9 +172,8 @@ MUTANTS = [
     Mutant(
         "nothing-is-written-before-a-prepare",
         "watch.py",
-        "            self._write_pending(transaction, connection, two_phase=True)\n"
-        "            transaction.prepared = True\n\n    def _on_commit_twophase",
-        "            transaction.prepared = True\n\n    def _on_commit_twophase",
+        "        if transaction.written:\n            return\n        keys",
+        "        if transaction.written or two_phase:\n            return\n        keys",
         _tests(G04, "g04_two_phases[mariadb-commit]"),
     ),
     Mutant(
@@ -233,8 +234,8 @@ MUTANTS = [
     Mutant(
         "a-consistent-snapshot-is-taken-for-a-plain-begin",
         "watch.py",
-        "            transaction.label = self._manager.store.label\n        elif kind is Kind.ROLLBACK:",
-        "        elif kind is Kind.ROLLBACK:",
+        "            transaction.label = self._core.store.label\n        elif kind is Kind.MAY_COMMIT:",
+        "        elif kind is Kind.MAY_COMMIT:",
         _tests(G06, "g06_a_snapshot_opened_by_a_statement[mariadb]"),
     ),
     Mutant(
@@ -378,8 +379,8 @@ MUTANTS = [
     Mutant(
         "checks-take-a-connection-of-the-pool",
         "side.py",
-        "        pool = self._engine.pool.recreate()\n",
-        "        pool = self._engine.pool\n",
+        "self._engine.pool.recreate().connect()",
+        "self._engine.pool.connect()",
         _tests(G10, "g10_a_pool_of_one"),
     ),
     Mutant(
@@ -408,6 +409,17 @@ MUTANTS = [
         "        if keep:\n            self._position = news.position\n",
         "",
         _tests(G10, "g10_transactions_that_lock_keep_what_is_cached"),
+    ),
+    Mutant(
+        "a-lane-is-claimed-in-a-transaction",
+        "ledger/mariadb.py",
+        '        execute("SET autocommit = 1", ())\n',
+        "",
+        _tests(
+            G10,
+            "g10_a_new_connection_waits_for_nobody",
+            "g10_a_new_connection_locks_nothing",
+        ),
     ),
     # G11
     Mutant(
