@@ -139,7 +139,8 @@ def test_del_in_a_read_only_transaction(worker: Worker, other: Worker) -> None:
     with engine.connect() as connection:
         connection.exec_driver_sql(READ_ONLY[worker.database.kind])
         del PageText(reader, "Front").text
-        with pytest.raises(InvalidationError, match=r"PageText\.text\['Front'\].*read-only") as caught:
+        named = r"PageText\.text\['Front'\].*read-only"
+        with pytest.raises(InvalidationError, match=named) as caught:
             connection.commit()
         assert caught.value.keys == (PageText.text.key_of(PageText(reader, "Front")),)
         connection.rollback()

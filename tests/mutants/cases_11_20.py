@@ -17,13 +17,6 @@ _20 = _CASES + "test_case_20_same_commit_twice.py::test_case_20_"
 
 MUTANTS = [
     Mutant(
-        "position-survives-lost-connection",
-        "side.py",
-        "        self.session += 1\n",
-        "        self.session = 1\n",
-        (_CASES + "test_case_11_killed_anywhere.py",),
-    ),
-    Mutant(
         "two-phase-not-written-at-prepare",
         "watch.py",
         "            self._write_pending(transaction, connection, two_phase=True)\n"
