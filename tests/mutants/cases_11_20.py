@@ -142,7 +142,7 @@ MUTANTS = [
         "statements.py",
         "(_QUOTED_MARIADB if is_mariadb else _QUOTED)",
         "_QUOTED",
-        (_18 + "hidden_in_text", _18 + "mixed_value_is_private"),
+        (_18 + "hidden_in_text",),
     ),
     Mutant(
         "session-in-autocommit-waits-for-its-commit",
@@ -161,7 +161,7 @@ MUTANTS = [
     Mutant(
         "own-commit-counts-as-a-look",
         "transaction.py",
-        "                view.checked = False",
+        "                view.uncheck()",
         "                pass",
         (_20 + "in_one_request", _20 + "old_value_loaded_by_another_thread"),
     ),
