@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+from collections.abc import Sequence
 
 from filelock import FileLock
-from sqlalchemy import Engine, inspect
+from sqlalchemy import Engine, Table, inspect
 from sqlalchemy.exc import DBAPIError, NoSuchTableError
 
 from .errors import TableError
@@ -23,23 +24,30 @@ def create_tables(engine: Engine, tables: LedgerTables) -> None:
     # Checking and creating are two steps.  Processes of one host take turns; one on another
     # host may still come first, which is found out by looking again.
     with FileLock(_lock_path(engine, tables), timeout=_LOCK_SECONDS):
+        # Nothing is made next to a table that is another's.
+        # (Test: test_table_of_another_program.)
+        _verify(engine, [t for t in (tables.log, tables.lanes) if _exists(engine, t)])
         try:
             tables.metadata.create_all(engine, tables=[tables.log, tables.lanes])
         except DBAPIError:
-            if not _exist(engine, tables):
+            if not (_exists(engine, tables.log) and _exists(engine, tables.lanes)):
                 raise
     verify_tables(engine, tables)
 
 
 def verify_tables(engine: Engine, tables: LedgerTables) -> None:
     """Raise `TableError` unless the tables have the columns of this release."""
+    _verify(engine, [tables.log, tables.lanes])
+
+
+def _verify(engine: Engine, wanted: Sequence[Table]) -> None:
     with engine.connect() as connection:
         inspector = inspect(connection)
-        for table in (tables.log, tables.lanes):
+        for table in wanted:
             try:
                 columns = inspector.get_columns(table.name, schema=table.schema)
             except NoSuchTableError as error:
-                raise missing_table(tables.log.name) from error
+                raise missing_table(wanted[0].name) from error
             found = {c["name"] for c in columns}
             missing = sorted(set(table.columns.keys()) - found)
             if missing:
@@ -51,13 +59,9 @@ def verify_tables(engine: Engine, tables: LedgerTables) -> None:
                 )
 
 
-def _exist(engine: Engine, tables: LedgerTables) -> bool:
+def _exists(engine: Engine, table: Table) -> bool:
     with engine.connect() as connection:
-        inspector = inspect(connection)
-        return all(
-            inspector.has_table(table.name, schema=table.schema)
-            for table in (tables.log, tables.lanes)
-        )
+        return inspect(connection).has_table(table.name, schema=table.schema)
 
 
 def _lock_path(engine: Engine, tables: LedgerTables) -> str:

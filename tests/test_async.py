@@ -269,8 +269,11 @@ def test_async_one_load(worker: Worker) -> None:
 async def all_wait(here: AsyncWorker, count: int) -> None:
     """Until *count* tasks wait for loads under way."""
     flights: Any = here.cache_manager._loader._flights
-    while sum(len(f.future._done_callbacks) for f in flights._flights.values()) < count:
+    for _ in range(100_000):
+        if sum(len(f.future._done_callbacks) for f in flights._flights.values()) >= count:
+            return
         await asyncio.sleep(0)
+    raise AssertionError(f"never {count} that wait")
 
 
 def test_async_views_follow_the_task(worker: Worker) -> None:

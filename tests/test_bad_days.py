@@ -8,13 +8,17 @@ from __future__ import annotations
 import gc
 import logging
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from sqlalchemy import Connection, event, select, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, OperationalError, TimeoutError
+from sqlalchemy.pool import QueuePool
 
-from .workers import PageText, Worker, page, put
+from .databases import Database, sqlite_url
+from .proxy import proxied
+from .workers import PageText, Worker, metadata, page, put
 
 
 def in_database(worker: Worker, name: str = "Front") -> str | None:
@@ -154,8 +158,6 @@ def test_mariadb_statement_that_may_commit(
 
 def worker_outside(worker: Worker) -> str | None:
     """What another thread of the worker's process reads."""
-    from concurrent.futures import ThreadPoolExecutor
-
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(worker.read, "Front").result()
 
@@ -254,3 +256,148 @@ def test_manager_takes_its_connections_along(worker: Worker) -> None:
     assert side() is None
     with pytest.raises(worker.engine.dialect.loaded_dbapi.Error):
         driver.cursor().execute("SELECT 1")
+
+
+# The database goes away and comes back
+
+
+@pytest.mark.on("postgresql", "mariadb")
+@pytest.mark.parametrize("moment", ["check", "load", "transaction", "ledger written", "idle"])
+def test_database_gone_and_back(worker: Worker, moment: str) -> None:
+    """The error is the driver's.  When the server is back the answers are right, without a
+    restart, and never an old value in between."""
+    with proxied(worker.database.url) as (url, proxy):
+        far = Worker(Database(worker.database.kind, url))
+        worker.write("Front", "old")
+        assert far.read("Front") == far.read("Front") == "old"
+        names = far.wiki.names
+        if moment == "check":
+            proxy.cut()
+            with pytest.raises(DBAPIError):
+                far.read("Front")
+        elif moment == "load":
+            del far.wiki.names
+            far.wiki.before = proxy.cut
+            with pytest.raises(DBAPIError):
+                far.wiki.names  # noqa: B018
+            far.wiki.before = lambda: None
+        elif moment == "idle":
+            proxy.cut()
+        else:
+            listener: Any = lambda connection: proxy.cut()  # noqa: E731
+            if moment == "ledger written":
+                event.listen(far.engine, "commit", listener)
+            with pytest.raises(DBAPIError), far.cache_manager.begin() as connection:
+                put(connection, "Front", "never")
+                del PageText(far, "Front").text
+                assert PageText(far, "Front").text == "never"
+                if moment == "transaction":
+                    proxy.cut()
+            if moment == "ledger written":
+                event.remove(far.engine, "commit", listener)
+        for _ in range(2):  # while it is away
+            with pytest.raises(DBAPIError):
+                far.read("Front")
+        assert worker.read("Front") == in_database(worker) == "old"
+        worker.write("Front", "new")
+        proxy.mend()
+        for _ in range(3):
+            # A pool may hold connections that are dead: one error each, as without the library.
+            try:
+                put_nothing(far)
+            except DBAPIError:
+                continue
+        assert far.read("Front") == "new"
+        assert far.wiki.names == names == {"Front"}
+        far.write("Front", "newest")
+        assert far.read("Front") == worker.read("Front") == "newest"
+        far.cache_manager.close()
+        far.database.dispose()
+
+
+def put_nothing(worker: Worker) -> None:
+    with worker.engine.connect() as connection:
+        connection.execute(select(page)).all()
+
+
+@pytest.mark.on("sqlite-wal", "sqlite-journal")
+def test_disk_full(worker: Worker, other: Worker) -> None:
+    """The rows of the ledger do not fit: the transaction fails as it would for the data."""
+    worker.write("Front", "old")
+    assert worker.read("Front") == other.read("Front") == "old"
+    with worker.engine.connect() as connection, worker.cache_manager.request():
+        pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
+        connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
+        connection.rollback()
+        with pytest.raises(OperationalError, match="full"), connection.begin():
+            put(connection, "Front", "new")
+            del PageText(worker, "Front").text
+            for number in range(1000):
+                worker.cache_manager.invalidate(f"{number}" + "x" * 1000)
+        assert PageText(worker, "Front").text == "old"
+        connection.rollback()
+        connection.exec_driver_sql("PRAGMA max_page_count = 1000000")
+        connection.rollback()
+    assert worker.read("Front") == other.read("Front") == in_database(other) == "old"
+    worker.write("Front", "new")
+    assert worker.read("Front") == other.read("Front") == "new"
+
+
+def test_pool_exhausted(worker: Worker) -> None:
+    """The pool's error reaches the reader whose retriever needs a connection; nothing is kept of
+    it, and what is in memory needs none."""
+    worker.write("Front", "text")
+    engine = worker.database.engine(
+        poolclass=QueuePool, pool_size=1, max_overflow=0, pool_timeout=0.05
+    )
+    small = Worker(worker.database, engine=engine)
+    assert small.read("Front") == "text"
+    with ThreadPoolExecutor(1) as pool, engine.connect() as connection:
+        connection.execute(select(page)).all()
+        assert pool.submit(small.read, "Front").result() == "text"
+        with pytest.raises(TimeoutError):
+            pool.submit(lambda: small.wiki.names).result()
+    assert small.wiki.names == {"Front"}
+
+
+def test_retriever_that_raises(worker: Worker) -> None:
+    """The exception as it is, nothing cached, and the transaction as the user left it."""
+    worker.write("Front", "old")
+
+    def fail() -> None:
+        raise ZeroDivisionError("in the retriever")
+
+    with worker.cache_manager.request(), worker.cache_manager.begin() as connection:
+        put(connection, "Front", "new")
+        worker.wiki.after = fail
+        for _ in range(2):
+            with pytest.raises(ZeroDivisionError, match="in the retriever"):
+                worker.wiki.names  # noqa: B018
+        worker.wiki.after = lambda: None
+        del PageText(worker, "Front").text
+        assert worker.wiki.names == {"Front"}
+    assert worker.read("Front") == in_database(worker) == "new"
+
+
+# Several databases
+
+
+def test_managers_do_not_meet(worker: Worker, tmp_path: Any) -> None:
+    """Two managers on two databases, the same classes and the same keys."""
+    second = Worker(Database("sqlite-wal", sqlite_url(tmp_path, "second.db")))
+    second.cache_manager.create_table()
+    metadata.create_all(second.engine)
+    worker.write("Front", "first's")
+    second.write("Front", "second's")
+    assert (worker.read("Front"), second.read("Front")) == ("first's", "second's")
+    loads = second.cache_manager.statistics.loads
+    with worker.cache_manager.begin() as connection, second.cache_manager.request():
+        put(connection, "Front", "first's new")
+        del PageText(worker, "Front").text
+        assert PageText(worker, "Front").text == "first's new"
+        assert PageText(second, "Front").text == "second's"
+        with second.cache_manager.begin() as seconds:
+            assert seconds is not connection
+    assert (worker.read("Front"), second.read("Front")) == ("first's new", "second's")
+    assert second.cache_manager.statistics.loads == loads
+    second.database.dispose()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextvars
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -28,7 +28,7 @@ RunInThread = Callable[[Callable[[], _T]], _T]
 
 
 @pytest.fixture
-def in_thread() -> Iterator[Any]:
+def in_thread() -> Any:
     """Runs a function in another thread, a new one each time, with a copy of the context."""
 
     def run(function: Callable[[], _T]) -> _T:
@@ -36,7 +36,7 @@ def in_thread() -> Iterator[Any]:
         with ThreadPoolExecutor(1) as pool:
             return pool.submit(context.run, function).result()
 
-    yield run
+    return run
 
 
 @pytest.mark.parametrize("end", ["commit", "rollback"])

@@ -191,12 +191,13 @@ def wait_until_waiting(worker: Worker, count: int) -> None:
     their future's callback comes a moment later and is all they need."""
     flights: Any = worker.cache_manager._loader._flights
     event = threading.Event()
-    while True:
+    for _ in range(10_000):
         with flights._lock:
             waiting = sum(len(f.future._done_callbacks) for f in flights._flights.values())
         if waiting >= count:
             return
         event.wait(0.001)
+    raise AssertionError(f"{waiting} wait, not {count}")
 
 
 def test_case_16_other_keys_are_not_held_up(worker: Worker) -> None:
