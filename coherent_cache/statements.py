@@ -26,7 +26,6 @@ class Kind(enum.Enum):
     SAVEPOINT = "begins a savepoint"
     RELEASE = "releases a savepoint"
     ROLLBACK_TO = "rolls back to a savepoint"
-    SNAPSHOT = "goes on with a snapshot that another transaction opened"
     OTHER = "none of these"
 
 
@@ -127,8 +126,8 @@ def _effect_of(statement: str, dialect: str) -> Effect:
 
 
 def _name(kind: Kind, groups: dict[str, str | None], dialect: str) -> str:
-    """The lock that a BEGIN takes, or a savepoint's name as the database compares it: x and X are one, and a rollback to either
-    is to the innermost of them."""
+    """The lock that a BEGIN takes, or a savepoint's name as the database compares it: x and X
+    are one, and a rollback to either is to the innermost of them."""
     if kind is Kind.BEGIN:
         return (groups.get("name") or "").upper()
     quoted = groups.get("quoted")

@@ -463,6 +463,7 @@ class EngineWatch:
         else:
             found = probe(self._dialect, dbapi_connection, transaction)
         load.settle(transaction, found.written, found.statement_snapshots and not self._replica)
+        load.ended.add(transaction)
 
     def _finish(self, transaction: Transaction, dbapi_connection: Any, outcome: Outcome) -> None:
         if self._by_driver.get(id(dbapi_connection)) is transaction:

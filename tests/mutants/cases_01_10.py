@@ -158,7 +158,6 @@ MUTANTS = [
         (
             f"{C04}::test_case_04_rolled_back",
             f"{C04}::test_case_04_released_inside_one_rolled_back",
-            f"{C04}::test_case_04_value_without_a_del",
         ),
     ),
     Mutant(
@@ -209,15 +208,15 @@ MUTANTS = [
     Mutant(
         "consistent-snapshot",
         "watch.py",
-        "            transaction.label = self._core.store.label\n            transaction.dirty",
-        "            transaction.dirty",
+        "            transaction.label = self._core.store.label\n        elif kind is Kind.MAY",
+        "        elif kind is Kind.MAY",
         (f"{C06}::test_case_06_start_with_consistent_snapshot",),
     ),
     Mutant(
         "statement-that-commits-only-sometimes",
         "watch.py",
-        "            transaction.dirty = name == MAYBE\n",
-        "",
+        "            transaction.invalidate(keys)\n            transaction.dirty = True\n",
+        "            transaction.invalidate(keys)\n",
         (f"{C02}::test_case_02_a_statement_that_commits_only_sometimes",),
     ),
     Mutant(
