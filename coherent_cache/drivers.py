@@ -27,11 +27,21 @@ def in_transaction(dialect: Dialect, dbapi_connection: Any) -> bool | None:
             if hasattr(raw, "is_in_transaction"):  # asyncpg
                 return bool(raw.is_in_transaction())
             return int(raw.info.transaction_status) != 0  # psycopg, psycopg2; 0 is IDLE
-        return bool(raw.server_status & 1)  # PyMySQL and its kin: SERVER_STATUS_IN_TRANS
+        if raw.server_status & 1:  # PyMySQL and its kin: SERVER_STATUS_IN_TRANS
+            return True
+        # They do not take the status down from a result that has rows (SELECT … FOR UPDATE,
+        # INSERT … RETURNING): then a transaction may have begun that they do not know of.
+        result = last_result(raw)
+        return None if result is not None and result.server_status is None else False
     except (AttributeError, TypeError, ValueError):
         return None
     except dialect.loaded_dbapi.Error:  # a closed connection
         return None
+
+
+def last_result(dbapi_connection: Any) -> Any:
+    """What PyMySQL and its kin executed last; None where the driver does not tell."""
+    return getattr(driver_connection(dbapi_connection), "_result", None)
 
 
 def is_autocommit(dialect: Dialect, dbapi_connection: Any) -> bool:

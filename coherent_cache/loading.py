@@ -213,6 +213,7 @@ class Loader:
         """Ask about the transactions that the retriever read in and that go on after it."""
         if self._source is not None:
             self._source.touch(load)
+        self._sessions.settle(load)
         for transaction in list(load.touched):
             found = transaction.watch.probe(transaction)
             load.settle(transaction, found.written, found.statement_snapshots)

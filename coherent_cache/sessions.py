@@ -18,8 +18,9 @@ from sqlalchemy.orm import Session, SessionTransaction
 
 from .core import Core
 from .greenlets import current_owner
+from .load import Load
 from .scope import current_scope
-from .transaction import Transaction
+from .transaction import Outcome, Transaction
 
 
 class SessionWatch:
@@ -93,6 +94,30 @@ class SessionWatch:
             found |= self._pending.get(transaction, set())
             transaction = transaction.parent
         return found
+
+    def settle(self, load: Load) -> None:
+        """Take down what a retriever may have read from the objects of the sessions around it.
+
+        ``session.get()`` and a loaded attribute execute nothing, so no event tells that they were
+        used.  The interleavings this guards against: an object is changed, perhaps flushed, a
+        retriever reads it, and the session rolls back; or an object was loaded before another
+        process committed.  (Tests: test_case_02_orm_*, test_case_06_object_*.)
+        """
+        for session in current_scope().sessions():
+            if not (session.identity_map or session.new) or not self.may_carry(session):
+                continue
+            if session.identity_map:
+                load.label = min(load.label, self._labels.get(session, -1))
+            changed = bool(session.new or session.deleted) or any(
+                session.is_modified(each) for each in session.dirty
+            )
+            found = [self._core.transaction_of(c) for c in self.connections_of(session)]
+            transactions = [each for each in found if each is not None]
+            for transaction in transactions:
+                if changed or transaction.watch.probe(transaction).written:
+                    load.owners.add(transaction)
+            if changed and not transactions:
+                load.owners.add(Outcome.UNKNOWN)
 
     # Events
 

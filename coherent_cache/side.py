@@ -34,6 +34,7 @@ class SideConnection:
         self._engine = engine
         self._ledger = ledger
         self._connection: Any = None
+        self._path: str | None = None
         self._file: tuple[int, int] | None = None
         self._finalizer: Any = None
         self._raw_execute = cursor_execute(engine.dialect, lambda: self._connection)
@@ -77,8 +78,12 @@ class SideConnection:
             # nothing would ever go.  (Test: test_manager_takes_its_connections_along.)
             self._finalizer = weakref.finalize(self, dbapi_connection.close)
         self.session += 1
-        self._file = self._file_identity()
         try:
+            if self._engine.dialect.name == "sqlite":
+                # Asked, not taken from the URL, which may be a URI of SQLite's own.
+                databases = self._raw_execute("PRAGMA database_list", ()).rows
+                self._path = next((row[2] for row in databases if row[1] == "main"), None)
+            self._file = self._file_identity()
             with driver_errors(self._engine.dialect):
                 self._engine.dialect.set_isolation_level(dbapi_connection, "AUTOCOMMIT")
             self._ledger.prepare_session(self._raw_execute)
@@ -113,10 +118,10 @@ class SideConnection:
 
     def _file_identity(self) -> tuple[int, int] | None:
         """Device and number of SQLite's file, None on other databases."""
-        if self._engine.dialect.name != "sqlite" or not self._engine.url.database:
+        if not self._path:
             return None
         try:
-            found = os.stat(self._engine.url.database)
+            found = os.stat(self._path)
         except OSError:
             return None
         return (found.st_dev, found.st_ino)

@@ -39,7 +39,7 @@ class Effect(NamedTuple):
 _COMMENT = r"(?:\s+|--[^\n]*(?:\n|$)|\#[^\n]*(?:\n|$)|/\*(?!M?!).*?\*/)*"
 _LEADING = re.compile(_COMMENT + r"\(*" + _COMMENT, re.DOTALL)
 _WORD = re.compile(r"[A-Za-z]+")
-_NAME = r"[`\"]?(?P<name>[^\s`\";]+)[`\"]?"
+_NAME = r"(?:[`\"'\[](?P<quoted>[^`\"'\]]+)|(?P<name>[^\s`\"'\[;]+))"
 _CONTROL = [
     (
         re.compile(rf"ROLLBACK\s+(?:(?:WORK|TRANSACTION)\s+)?TO\s+(?:SAVEPOINT\s+)?{_NAME}", re.I),
@@ -64,7 +64,8 @@ _CONTROL = [
         Kind.OTHER,
     ),
     (re.compile(r"SET\s+TRANSACTION\s+SNAPSHOT\b", re.I), Kind.SNAPSHOT),
-    (re.compile(r"SET\s+(?!GLOBAL|PASSWORD)", re.I), Kind.OTHER),
+    # Neither MariaDB's SET STATEMENT … FOR UPDATE … nor a function that may write.
+    (re.compile(r"SET\s+(?!GLOBAL|PASSWORD|STATEMENT)[^(]*$", re.I), Kind.OTHER),
     (re.compile(r"PRAGMA\s+[\w.]+\s*(?:\([^)]*\))?\s*;?\s*$", re.I), Kind.OTHER),
 ]
 _QUOTED = re.compile(
@@ -120,9 +121,19 @@ def _effect_of(statement: str, dialect: str) -> Effect:
     for pattern, kind in _CONTROL:
         match = pattern.match(text)
         if match:
-            name = match.groupdict().get("name") or ""
-            return Effect(kind, name.upper() if kind is Kind.BEGIN else name)
+            return Effect(kind, _name(kind, match.groupdict(), dialect))
     return Effect(Kind.WRITE)
+
+
+def _name(kind: Kind, groups: dict[str, str | None], dialect: str) -> str:
+    """The lock that a BEGIN takes, or a savepoint's name as the database compares it: x and X
+    are one, and a rollback to either is to the innermost of them."""
+    if kind is Kind.BEGIN:
+        return (groups.get("name") or "").upper()
+    quoted = groups.get("quoted")
+    if quoted is not None and dialect == "postgresql":
+        return quoted
+    return (quoted or groups.get("name") or "").lower()
 
 
 _remembered_effect_of = lru_cache(maxsize=2048)(_effect_of)

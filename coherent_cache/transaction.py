@@ -65,10 +65,12 @@ class Outcome(enum.Enum):
 class _Level:
     """The state of the transaction or of one of its savepoints."""
 
-    __slots__ = ("name", "pending", "values")
+    __slots__ = ("commits", "name", "pending", "values")
 
-    def __init__(self, name: str | None) -> None:
+    def __init__(self, name: str | None, *, commits: bool = False) -> None:
         self.name = name
+        #: SQLite with AUTOCOMMIT: the outermost savepoint is the transaction.
+        self.commits = commits
         self.pending: set[str] = set()
         # Private values by who computed them, and the count of writes at that time.
         self.values: dict[tuple[object, Slot], tuple[Entry, int]] = {}
@@ -93,6 +95,14 @@ class Transaction:
         self.watch = watch
         #: `Store.label` before the first statement, which may have opened the snapshot.
         self.label: int | None = None
+        #: A statement began it; nothing was read before.
+        self.begin_seen = False
+        #: The driver has said that it is open.
+        self.seen_open = False
+        #: What the driver had executed last when it began.
+        self.last_result: Any = None
+        #: `Store.label` when it began.
+        self.born = -1
         #: It is an ORM session's, whose objects are as old as their first reading.
         self.keeps_objects = False
         #: Something that is not plainly a SELECT was executed: it may have written, or taken
@@ -172,9 +182,14 @@ class Transaction:
 
     # Savepoints
 
-    def savepoint(self, name: str | None) -> None:
-        """A savepoint begins."""
-        self._levels.append(_Level(name))
+    def savepoint(self, name: str | None, *, commits: bool = False) -> None:
+        """A savepoint begins; *commits* if its release will commit."""
+        self._levels.append(_Level(name, commits=commits))
+
+    def commits(self, name: str) -> bool:
+        """Whether the release of the savepoint commits."""
+        index = self._index(name)
+        return index is not None and self._levels[index].commits
 
     def release(self, name: str) -> None:
         """A savepoint ends well: what happened in it counts with the one around it.
@@ -199,8 +214,9 @@ class Transaction:
             for level in self._levels:
                 level.values.clear()
             return
+        commits = self._levels[index].commits
         del self._levels[index:]
-        self._levels.append(_Level(name))
+        self._levels.append(_Level(name, commits=commits))
         # Values of further out, computed from data that is still there, stay valid; a write
         # that was undone must not make them look newer than they are.
         self.writes += 1

@@ -21,7 +21,7 @@ from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import DBAPIError
 
 from .core import Core
-from .drivers import cursor_execute, in_transaction, is_autocommit
+from .drivers import cursor_execute, in_transaction, is_autocommit, last_result
 from .greenlets import current_owner
 from .ledger import Execute, LaneHolder, Result
 from .load import current_load
@@ -126,7 +126,7 @@ class EngineWatch:
         if dbapi_connection is None:
             return Probe(written=True, statement_snapshots=False)
         found = probe(self._dialect, dbapi_connection, transaction)
-        return Probe(found.written or self._replica, found.statement_snapshots)
+        return Probe(found.written, found.statement_snapshots and not self._replica)
 
     def _dbapi_connection(self, transaction: Transaction) -> Any:
         connection = self.connection_of(transaction)
@@ -164,6 +164,8 @@ class EngineWatch:
             left_over.end(Outcome.UNKNOWN)
         if self._dialect.name == "sqlite":
             transaction.changes_before = total_changes(dbapi_connection)
+        transaction.born = self._core.store.label
+        transaction.last_result = last_result(dbapi_connection)
         for view in views_around(self._core):
             transaction.concerns(view)
         if connection in self._locking:
@@ -203,6 +205,7 @@ class EngineWatch:
         self._notice_silent_end(transaction, dbapi_connection)
         if effect.kind is Kind.BEGIN:  # a snapshot is opened by what comes next
             transaction.locked = bool(effect.name)
+            transaction.begin_seen = True
             return
         label = self._label_snapshot(transaction, dbapi_connection)
         load = current_load.get()
@@ -217,7 +220,16 @@ class EngineWatch:
         Taken before the statement: a commit that comes in between makes the data newer than
         the label, which costs a reload; the other way round it would be wrong for good.
         """
-        if transaction.label is None:
+        if self._replica:
+            return -1  # older than anything: kept for the request, never shared
+        if transaction.label is None and self._has_begun(transaction, dbapi_connection):
+            # The interleaving this guards against: the driver's own cursor opens the snapshot,
+            # another process commits, the ledger is looked at, and only now a statement is seen.
+            # (Test: test_case_06_snapshot_opened_by_the_drivers_cursor.)
+            transaction.label = transaction.born
+            # Where the database does not tell, that cursor may have written as well.
+            transaction.dirty |= self._dialect.name not in ("postgresql", "sqlite")
+        elif transaction.label is None:
             if self._core.ledger.early_check:
                 # The snapshot lives as long as the transaction; looking at the ledger first
                 # lets the values read from it be published.
@@ -231,6 +243,14 @@ class EngineWatch:
             return self._core.store.label  # no BEGIN yet: each SELECT has its own snapshot
         return transaction.label
 
+    def _has_begun(self, transaction: Transaction, dbapi_connection: Any) -> bool:
+        """Whether something was executed in *transaction* that no event told of."""
+        if self._dialect.name in ("postgresql", "sqlite"):
+            return not transaction.begin_seen and bool(
+                in_transaction(self._dialect, dbapi_connection)
+            )
+        return last_result(dbapi_connection) is not transaction.last_result
+
     def _take_effect(
         self, transaction: Transaction, connection: Connection, effect: Effect
     ) -> None:
@@ -239,11 +259,13 @@ class EngineWatch:
             transaction.dirty = True
             transaction.writes += 1
         elif kind is Kind.SNAPSHOT:
-            transaction.label = -1
+            transaction.label = -1  # as old as the transaction that exported it
         elif kind is Kind.SAVEPOINT:
-            self._begin_before_savepoint(connection)
-            transaction.savepoint(name)
+            transaction.savepoint(name, commits=self._begin_before_savepoint(connection))
         elif kind is Kind.RELEASE:
+            if transaction.commits(name):
+                self._write_pending(transaction, connection)
+                transaction.restart(Outcome.UNKNOWN)
             transaction.release(name)
         elif kind is Kind.ROLLBACK_TO:
             transaction.rollback_to(name)
@@ -267,16 +289,20 @@ class EngineWatch:
         elif kind is Kind.ROLLBACK:
             transaction.restart(Outcome.ROLLED_BACK)
 
-    def _begin_before_savepoint(self, connection: Connection) -> None:
+    def _begin_before_savepoint(self, connection: Connection) -> bool:
         """SQLite's driver begins no transaction before a SAVEPOINT, and then the RELEASE of the
-        savepoint commits the data, before the invalidations are written."""
+        savepoint commits the data, before the invalidations are written.
+
+        Return whether that is still so: with AUTOCOMMIT the savepoint is the transaction."""
         if self._dialect.name != "sqlite":
-            return
+            return False
         dbapi_connection = connection.connection.dbapi_connection
-        if not in_transaction(self._dialect, dbapi_connection) and not is_autocommit(
-            self._dialect, dbapi_connection
-        ):
-            cursor_execute(self._dialect, lambda: dbapi_connection)("BEGIN", ())
+        if in_transaction(self._dialect, dbapi_connection):
+            return False
+        if is_autocommit(self._dialect, dbapi_connection):
+            return True
+        cursor_execute(self._dialect, lambda: dbapi_connection)("BEGIN", ())
+        return False
 
     def _notice_silent_end(self, transaction: Transaction, dbapi_connection: Any) -> None:
         """The driver says that nothing is open although something was written: its own
@@ -287,9 +313,13 @@ class EngineWatch:
         or a temporary table on MariaDB begin no transaction; the data come after it, and the
         invalidation has to come with them.  (Test: test_statement_that_begins_no_transaction.)
         """
-        if in_transaction(self._dialect, dbapi_connection) is not False:
-            return
-        if not self._may_have_written(transaction, dbapi_connection):
+        found = in_transaction(self._dialect, dbapi_connection)
+        transaction.seen_open |= bool(found)
+        if found is None:
+            # PyMySQL's status is as old as the last statement without rows; after one that showed
+            # an open transaction it went back at its end only.
+            found = not transaction.seen_open
+        if found or not self._may_have_written(transaction, dbapi_connection):
             return
         if is_autocommit(self._dialect, dbapi_connection):
             return
@@ -432,7 +462,7 @@ class EngineWatch:
             found = self.probe(transaction)
         else:
             found = probe(self._dialect, dbapi_connection, transaction)
-        load.settle(transaction, found.written or self._replica, found.statement_snapshots)
+        load.settle(transaction, found.written, found.statement_snapshots and not self._replica)
         load.ended.add(transaction)
 
     def _finish(self, transaction: Transaction, dbapi_connection: Any, outcome: Outcome) -> None:

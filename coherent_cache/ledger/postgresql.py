@@ -80,11 +80,17 @@ class PostgreSQLLedger(Ledger):
         ).rows
         horizon, session, anchor_token = rows[0][:3]
         found = [row[3:] for row in rows if row[3] is not None]
+        generations = {row[0] for row in found}
         if (
             session != position.session
             or horizon < position.horizon
             or anchor_token != (anchor.token if anchor else None)
-            or (anchor is None and found)  # what came before the first of them may be pruned
+            # Without an anchor, what came before the first of them may be pruned; not so while
+            # the horizon stands, which nothing is pruned above.
+            or (anchor is None and found and horizon != position.horizon)
+            # Restored from a dump that holds the anchor and was made before a row that was seen
+            # (the horizon stayed below it: somebody kept a transaction open).
+            or not position.seen <= generations
             or len(rows) > NEWS_LIMIT + len(position.seen)
         ):
             return self._start(execute)
@@ -130,11 +136,12 @@ class PostgreSQLLedger(Ledger):
     def prune(self, execute: Execute, keep: int, limit: int) -> int:
         """See `Ledger.prune`."""
         # By position, lowest first: the anchor of a process goes before any row it has not seen.
+        # With no more than *keep* rows there is no such row (LEAST would ignore the NULL).
         rows = execute(
             self.sql(
                 f"SELECT generation FROM {self.log_name} WHERE lane = 0 AND position < LEAST("
-                f"{_HORIZON}, (SELECT position FROM {self.log_name} WHERE lane = 0 "
-                f"ORDER BY position DESC OFFSET ? LIMIT 1)) ORDER BY position LIMIT ?"
+                f"{_HORIZON}, COALESCE((SELECT position FROM {self.log_name} WHERE lane = 0 "
+                f"ORDER BY position DESC OFFSET ? LIMIT 1), 0)) ORDER BY position LIMIT ?"
             ),
             (max(keep, 1) - 1, limit),
         ).rows

@@ -1,0 +1,313 @@
+"""The protections that the hard cases 1 to 10 are about."""
+
+from .mutant import Mutant
+
+C01 = "hard_cases/test_case_01_rollback_then_the_same_number.py"
+C02 = "hard_cases/test_case_02_read_before_the_del.py"
+C03 = "hard_cases/test_case_03_reloaded_between_del_and_commit.py"
+C04 = "hard_cases/test_case_04_savepoints.py"
+C05 = "hard_cases/test_case_05_slow_loader.py"
+C06 = "hard_cases/test_case_06_old_snapshot.py"
+C07 = "hard_cases/test_case_07_out_of_order.py"
+C08 = "hard_cases/test_case_08_first_invalidation_twice.py"
+C09 = "hard_cases/test_case_09_opposite_orders.py"
+C10 = "hard_cases/test_case_10_pruned_and_born_again.py"
+
+MUTANTS = [
+    Mutant(
+        "publish-while-dirty",
+        "store.py",
+        "        if entry.owners:\n            return False\n",
+        "",
+        (f"{C01}::test_case_01_rolled_back", f"{C02}::test_case_02_changed"),
+    ),
+    Mutant(
+        "publish-what-was-dropped-meanwhile",
+        "store.py",
+        "self._dropped.get(key, 0) > entry.label for key in entry.keys",
+        "False for key in entry.keys",
+        (
+            f"{C03}::test_case_03_loader_that_outlasts_the_commit",
+            f"{C05}::test_case_05_slow_loader",
+            f"{C06}::test_case_06_postgresql",
+        ),
+    ),
+    Mutant(
+        "publish-below-the-floor",
+        "store.py",
+        "entry.label < self._floor or any(",
+        "any(",
+        (f"{C05}::test_case_05_everything_was_dropped_meanwhile",),
+    ),
+    Mutant(
+        "label-after-the-data",
+        "load.py",
+        "return Entry(value, self.label, frozenset(self.keys), owners)",
+        "return Entry(value, self.manager.store.label, frozenset(self.keys), owners)",
+        (f"{C05}::test_case_05_slow_loader", f"{C06}::test_case_06_postgresql"),
+    ),
+    Mutant(
+        "snapshot-of-the-transaction-ignored",
+        "load.py",
+        "            self.label = min(self.label, label)\n",
+        "            pass\n",
+        (
+            f"{C06}::test_case_06_postgresql",
+            f"{C06}::test_case_06_read_transaction_of_sqlite",
+            f"{C06}::test_case_06_two_connections_in_one_load",
+        ),
+    ),
+    Mutant(
+        "keys-of-inner-values-forgotten",
+        "load.py",
+        "            self.keys |= entry.keys\n",
+        "",
+        (f"{C05}::test_case_05_computed_from_another_value",),
+    ),
+    Mutant(
+        "statement-snapshots-everywhere",
+        "probe.py",
+        "current_setting('transaction_isolation') IN ('read committed', 'read uncommitted')",
+        "true",
+        (f"{C06}::test_case_06_postgresql",),
+    ),
+    Mutant(
+        "postgresql-not-asked-for-writes",
+        "probe.py",
+        "return Probe(bool(written), bool(statement_snapshots))",
+        "return Probe(transaction.dirty, bool(statement_snapshots))",
+        (
+            f"{C02}::test_case_02_stored_code_of_postgresql",
+            f"{C02}::test_case_02_cursor_of_the_driver",
+        ),
+    ),
+    Mutant(
+        "greater-than-last-seen",
+        "ledger/postgresql.py",
+        "        horizon, session, anchor_token = rows[0][:3]\n",
+        "        horizon, session, anchor_token = rows[0][:3]\n"
+        "        horizon = max(\n"
+        "            (row[5] + 1 for row in rows if row[5] is not None), default=position.horizon\n"
+        "        )\n",
+        (f"{C07}::test_case_07_many_checks_and_commits_between",),
+    ),
+    Mutant(
+        "order-of-generations-on-mariadb",
+        "ledger/mariadb.py",
+        "        if position is not None and figure == position[0]:\n"
+        "            return News(position)\n",
+        "        key = self._key_column\n"
+        "        log = self.log_name\n"
+        "        last = execute(f'SELECT COALESCE(MAX(generation), 0) FROM {log}', ()).rows[0][0]\n"
+        "        if position is not None:\n"
+        "            found = execute(\n"
+        "                self.sql(f'SELECT {key} FROM {log} WHERE generation > ?'),\n"
+        "                (position[0],),\n"
+        "            ).rows\n"
+        "            return News((last, {}), frozenset(from_stored(row[0]) for row in found))\n"
+        "        return News((last, {}), complete=False)\n",
+        (f"{C07}::test_case_07_many_checks_and_commits_between",),
+    ),
+    Mutant(
+        "one-lane-for-all",
+        "ledger/mariadb.py",
+        "        if lane.lane is not None and not lane.shared_until_commit:\n            # LAST",
+        "        lane.lane = 1\n        if True:\n            # LAST",
+        (
+            f"{C08}::test_case_08_first_invalidation_twice",
+            f"{C09}::test_case_09_opposite_orders",
+        ),
+    ),
+    Mutant(
+        "ledger-locked-on-postgresql",
+        "ledger/postgresql.py",
+        '        self.insert_rows(execute, keys, position="pg_current',
+        '        execute(f"LOCK TABLE {self.log_name} IN EXCLUSIVE MODE", ())\n'
+        '        self.insert_rows(execute, keys, position="pg_current',
+        (
+            f"{C08}::test_case_08_first_invalidation_twice",
+            f"{C09}::test_case_09_opposite_orders",
+        ),
+    ),
+    Mutant(
+        "prune-of-fewer-rows-than-are-kept",
+        "ledger/postgresql.py",
+        "COALESCE((SELECT position FROM",
+        "NULLIF((SELECT position FROM",
+        (f"{C10}::test_case_10_fewer_rows_than_are_kept",),
+    ),
+    Mutant(
+        "own-commit-is-not-looked-for",
+        "transaction.py",
+        "                view.checked = False\n",
+        "                pass\n",
+        (f"{C03}::test_case_03_reloaded", f"{C03}::test_case_03_two_transactions_of_one_request"),
+    ),
+    Mutant(
+        "private-values-survive-a-rollback",
+        "transaction.py",
+        "        if outcome is Outcome.COMMITTED:\n",
+        "        if True:\n",
+        (f"{C02}::test_case_02_changed",),
+    ),
+    Mutant(
+        "savepoints-ignored",
+        "transaction.py",
+        "        self._levels.append(_Level(name, commits=commits))\n\n    def commits",
+        "\n    def commits",
+        (
+            f"{C04}::test_case_04_rolled_back",
+            f"{C04}::test_case_04_released_inside_one_rolled_back",
+        ),
+    ),
+    Mutant(
+        "released-savepoint-forgotten",
+        "transaction.py",
+        "            outer.pending |= level.pending\n",
+        "",
+        (f"{C04}::test_case_04_released",),
+    ),
+    Mutant(
+        "names-of-savepoints-compared-as-written",
+        "statements.py",
+        '    return (quoted or groups.get("name") or "").lower()\n',
+        '    return quoted or groups.get("name") or ""\n',
+        (f"{C04}::test_case_04_one_name_in_two_spellings",),
+    ),
+    Mutant(
+        "no-begin-before-a-savepoint-of-sqlite",
+        "watch.py",
+        '        cursor_execute(self._dialect, lambda: dbapi_connection)("BEGIN", ())\n',
+        "",
+        (f"{C04}::test_case_04_first_statement_is_a_savepoint",),
+    ),
+    Mutant(
+        "savepoint-that-is-the-transaction",
+        "watch.py",
+        "            if transaction.commits(name):\n",
+        "            if False:\n",
+        (f"{C04}::test_case_04_savepoint_is_the_transaction",),
+    ),
+    Mutant(
+        "snapshot-of-the-drivers-cursor",
+        "watch.py",
+        "if transaction.label is None and self._has_begun(transaction, dbapi_connection):",
+        "if False:",
+        (
+            f"{C06}::test_case_06_snapshot_opened_by_the_drivers_cursor",
+            f"{C02}::test_case_02_cursor_of_the_driver_before_any_statement",
+        ),
+    ),
+    Mutant(
+        "imported-snapshot",
+        "watch.py",
+        "            transaction.label = -1  # as old as",
+        "            pass  # as old as",
+        (f"{C06}::test_case_06_imported_snapshot",),
+    ),
+    Mutant(
+        "consistent-snapshot",
+        "watch.py",
+        "            transaction.label = self._core.store.label\n        elif kind is Kind.MAY",
+        "        elif kind is Kind.MAY",
+        (f"{C06}::test_case_06_start_with_consistent_snapshot",),
+    ),
+    Mutant(
+        "statement-that-commits-only-sometimes",
+        "watch.py",
+        "            transaction.invalidate(keys)\n            transaction.dirty = True\n",
+        "            transaction.invalidate(keys)\n",
+        (f"{C02}::test_case_02_a_statement_that_commits_only_sometimes",),
+    ),
+    Mutant(
+        "status-of-the-driver-believed",
+        "drivers.py",
+        "        return None if result is not None and result.server_status is None else False\n",
+        "        return False\n",
+        (f"{C02}::test_case_02_insert_returning",),
+    ),
+    Mutant(
+        "replica-ignored",
+        "watch.py",
+        "        if self._replica:\n            return -1",
+        "        if False:\n            return -1",
+        (f"{C06}::test_case_06_replica_is_never_shared",),
+    ),
+    Mutant(
+        "objects-of-sessions-ignored",
+        "loading.py",
+        "        self._sessions.settle(load)\n",
+        "",
+        (
+            f"{C02}::test_case_02_orm_object_not_flushed",
+            f"{C06}::test_case_06_object_loaded_before_at_read_committed",
+            f"{C06}::test_case_06_object_of_an_earlier_transaction",
+        ),
+    ),
+    Mutant(
+        "side-session-loss-ignored",
+        "reader.py",
+        "position = self._position if self._side.session == self._session else None",
+        "position = self._position",
+        (f"{C10}::test_lost_side_connection_drops_everything",),
+    ),
+    Mutant(
+        "session-mark-ignored",
+        "ledger/postgresql.py",
+        "            session != position.session\n            or horizon",
+        "            horizon",
+        (f"{C10}::test_case_10_session_changed_under_the_connection",),
+    ),
+    Mutant(
+        "anchor-ignored-on-postgresql",
+        "ledger/postgresql.py",
+        "            or anchor_token != (anchor.token if anchor else None)\n",
+        "",
+        (
+            f"{C10}::test_case_10_born_again",
+            f"{C10}::test_case_10_restored_from_an_older_dump",
+        ),
+    ),
+    Mutant(
+        "rows-that-vanished-ignored-on-postgresql",
+        "ledger/postgresql.py",
+        "            or not position.seen <= generations\n",
+        "",
+        (f"{C10}::test_case_10_restored_while_somebody_kept_a_transaction_open",),
+    ),
+    Mutant(
+        "no-anchor-and-yet-joined",
+        "ledger/postgresql.py",
+        "            or (anchor is None and found and horizon != position.horizon)\n",
+        "",
+        (f"{C10}::test_case_10_first_row_is_born_and_pruned_unseen",),
+    ),
+    Mutant(
+        "anchor-ignored-on-sqlite",
+        "ledger/sqlite.py",
+        "or not rows or _Position(*rows[0][:2]) != position:",
+        "or not rows:",
+        (
+            f"{C10}::test_case_10_born_again",
+            f"{C10}::test_case_10_restored_and_gone_on_to_the_same_number",
+        ),
+    ),
+    Mutant(
+        "gaps-ignored-on-mariadb",
+        "ledger/mariadb.py",
+        "                if len(found[lane]) != len(wanted) or new[0] < old[0]:\n"
+        "                    return None\n",
+        "",
+        (
+            f"{C10}::test_case_10_idle_while_its_row_is_pruned",
+            f"{C10}::test_case_10_restored_from_an_older_dump",
+        ),
+    ),
+    Mutant(
+        "replaced-file-ignored",
+        "side.py",
+        "        if self._connection is not None and self._file == self._file_identity():\n",
+        "        if self._connection is not None:\n",
+        (f"{C10}::test_case_10_file_replaced",),
+    ),
+]
