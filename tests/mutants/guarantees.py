@@ -1,6 +1,6 @@
 """Protections that the tests of the guarantees watch over."""
 
-# ruff: noqa: E501  (lines are quoted from the package)
+
 
 from __future__ import annotations
 
