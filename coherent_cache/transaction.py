@@ -114,6 +114,8 @@ class Transaction:
         self.writes = 0
         #: SQLite: `total_changes` of the connection when the transaction began.
         self.changes_before = 0
+        #: A statement was executed in it.
+        self.executed = False
         #: Begun by `CacheManager.begin`, so that nested blocks join it.
         self.joinable = False
         #: Its keys are in the ledger: nothing is written twice.
@@ -249,7 +251,7 @@ class Transaction:
         self._levels = [_Level(None)]
         if not self.keeps_objects:
             self.label = None
-        self.dirty = self.written = self.locked = False
+        self.dirty = self.written = self.locked = self.executed = False
         for view in self._views:
             # What it did not invalidate keeps its one value.  Those were computed from work that
             # is committed now, so they are for this request only but no longer private to the

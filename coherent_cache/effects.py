@@ -1,0 +1,158 @@
+"""What statements, and what nobody announces, do to a transaction."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from sqlalchemy import Connection
+from sqlalchemy.engine import Dialect
+
+from .core import Core
+from .drivers import cursor_execute, in_transaction, is_autocommit, last_result
+from .probe import total_changes
+from .statements import Effect, Kind
+from .transaction import Outcome, Transaction
+from .writing import LedgerWriter
+
+_log = logging.getLogger("coherent_cache")
+
+
+class Effects:
+    """Keeps the books of transactions true to what is executed in them."""
+
+    def __init__(
+        self, core: Core, dialect: Dialect, writer: LedgerWriter, *, replica: bool
+    ) -> None:
+        self._core = core
+        self._dialect = dialect
+        self._writer = writer
+        self._replica = replica
+
+    def label_snapshot(self, transaction: Transaction, dbapi_connection: Any) -> int:
+        """The label of the snapshot that the next statement reads from.
+
+        Taken before the statement: a commit that comes in between makes the data newer than
+        the label, which costs a reload; the other way round it would be wrong for good.
+        """
+        if self._replica:
+            return -1  # older than anything: kept for the request, never shared
+        if transaction.label is None and self._has_begun(transaction, dbapi_connection):
+            # The interleaving this guards against: the driver's own cursor opens the snapshot,
+            # another process commits, the ledger is looked at, and only now a statement is seen.
+            # (Test: test_case_06_snapshot_opened_by_the_drivers_cursor.)
+            transaction.label = transaction.born
+            # Where the database does not tell, that cursor may have written as well.
+            transaction.dirty |= self._dialect.name not in ("postgresql", "sqlite")
+        elif transaction.label is None:
+            if self._core.ledger.early_check:
+                # The snapshot lives as long as the transaction; looking at the ledger first
+                # lets the values read from it be published.
+                self._core.check_early()
+            transaction.label = self._core.store.label
+        elif (
+            self._dialect.name == "sqlite"
+            and not transaction.keeps_objects
+            and not in_transaction(self._dialect, dbapi_connection)
+        ):
+            return self._core.store.label  # no BEGIN yet: each SELECT has its own snapshot
+        return transaction.label
+
+    def _has_begun(self, transaction: Transaction, dbapi_connection: Any) -> bool:
+        """Whether something was executed in *transaction* that no event told of."""
+        if self._dialect.name in ("postgresql", "sqlite"):
+            return not transaction.begin_seen and bool(
+                in_transaction(self._dialect, dbapi_connection)
+            )
+        return last_result(dbapi_connection) is not transaction.last_result
+
+    def take(self, transaction: Transaction, connection: Connection, effect: Effect) -> None:
+        """Take down what the statement that is about to run does to *transaction*."""
+        kind, name = effect
+        if kind is Kind.WRITE:
+            transaction.dirty = True
+            transaction.writes += 1
+        elif kind is Kind.SNAPSHOT:
+            transaction.label = -1  # as old as the transaction that exported it
+        elif kind is Kind.SAVEPOINT:
+            transaction.savepoint(name, commits=self._begin_before_savepoint(connection))
+        elif kind is Kind.RELEASE:
+            if transaction.commits(name):
+                self._writer.write(transaction, connection)
+                transaction.restart(Outcome.UNKNOWN)
+            transaction.release(name)
+        elif kind is Kind.ROLLBACK_TO:
+            transaction.rollback_to(name)
+        elif kind is Kind.PREPARE:
+            self._writer.write(transaction, connection, two_phase=True)
+            transaction.prepared = True
+        elif kind is Kind.COMMIT:
+            # text("COMMIT"), or DDL that commits: the last moment is now.
+            self._writer.write(transaction, connection)
+            transaction.restart(Outcome.UNKNOWN)
+            # START TRANSACTION WITH CONSISTENT SNAPSHOT has opened the next one's at once.
+            transaction.label = self._core.store.label
+        elif kind is Kind.MAY_COMMIT:
+            # If it does not (a syntax error, a temporary table), our rows wait in the transaction
+            # as the data do, and everything else goes on as before.
+            keys = transaction.pending()
+            self._writer.write(transaction, connection)
+            transaction.restart(Outcome.UNKNOWN)
+            transaction.invalidate(keys)
+            transaction.dirty = True
+        elif kind is Kind.ROLLBACK:
+            transaction.restart(Outcome.ROLLED_BACK)
+
+    def _begin_before_savepoint(self, connection: Connection) -> bool:
+        """SQLite's driver begins no transaction before a SAVEPOINT, and then the RELEASE of the
+        savepoint commits the data, before the invalidations are written.
+
+        Return whether that is still so: with AUTOCOMMIT the savepoint is the transaction."""
+        if self._dialect.name != "sqlite":
+            return False
+        dbapi_connection = connection.connection.dbapi_connection
+        if in_transaction(self._dialect, dbapi_connection):
+            return False
+        if is_autocommit(self._dialect, dbapi_connection):
+            return True
+        cursor_execute(self._dialect, lambda: dbapi_connection)("BEGIN", ())
+        return False
+
+    def notice_silent_end(self, transaction: Transaction, dbapi_connection: Any) -> None:
+        """The driver says that nothing is open although something was written: its own
+        ``commit()`` was called, or a procedure committed.
+
+        The data may be committed, so the invalidations are too, at once and by themselves.  They
+        stay pending all the same: it may be that nothing was open yet.  A PRAGMA on SQLite, a DO
+        or a temporary table on MariaDB begin no transaction; the data come after it, and the
+        invalidation has to come with them.  (Test: test_statement_that_begins_no_transaction.)
+        """
+        found = in_transaction(self._dialect, dbapi_connection)
+        transaction.seen_open |= bool(found)
+        if found is None:
+            # PyMySQL's status is as old as the last statement without rows; after one that showed
+            # an open transaction it went back at its end only.
+            found = not transaction.seen_open
+        if found or not self._may_have_written(transaction, dbapi_connection):
+            return
+        if is_autocommit(self._dialect, dbapi_connection):
+            return
+        keys = transaction.pending()
+        if keys and not transaction.written:
+            _log.warning(
+                "a transaction with %d pending invalidations was ended behind SQLAlchemy's back; "
+                "they are made on their own now",
+                len(keys),
+            )
+            self._core.invalidate_now(keys)
+        transaction.restart(Outcome.UNKNOWN)
+        transaction.invalidate(keys)
+        transaction.changes_before = total_changes(dbapi_connection)
+
+    def _may_have_written(self, transaction: Transaction, dbapi_connection: Any) -> bool:
+        if self._dialect.name == "sqlite":
+            return total_changes(dbapi_connection) != transaction.changes_before
+        if self._dialect.name == "postgresql":
+            # Any statement opens a transaction there, and any function may write.
+            return transaction.dirty or transaction.executed
+        return transaction.dirty

@@ -1,0 +1,86 @@
+"""Wraps the dialect's methods that end a transaction.
+
+No event of SQLAlchemy tells how a COMMIT or ROLLBACK went, nor of one that the pool does for a
+connection that was garbage-collected; all of them go through the dialect.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from sqlalchemy import Connection
+from sqlalchemy.engine import Dialect
+
+from .transaction import Outcome, Transaction
+
+
+class Endings(Protocol):
+    """The one who is told."""
+
+    def open_on(self, dbapi_connection: Any) -> Transaction | None:
+        """The transaction that is open on a driver's connection and that it can end."""
+        ...
+
+    def open_in(self, connection: Connection) -> Transaction | None:
+        """The transaction that *connection* has open."""
+        ...
+
+    def before_end(self, transaction: Transaction, dbapi_connection: Any, outcome: Outcome) -> None:
+        """COMMIT or ROLLBACK comes next."""
+        ...
+
+    def after_end(self, transaction: Transaction, dbapi_connection: Any, outcome: Outcome) -> None:
+        """The transaction has ended, in the way that *outcome* tells."""
+        ...
+
+
+def wrap_ends(dialect: Dialect, endings: Endings) -> None:
+    """Let *endings* know of every end on connections of *dialect*."""
+    wrapped: Any = dialect
+    wrapped.do_commit = _wrap(dialect.do_commit, Outcome.COMMITTED, endings)
+    wrapped.do_rollback = _wrap(dialect.do_rollback, Outcome.ROLLED_BACK, endings)
+    wrapped.do_commit_twophase = _wrap_twophase(
+        dialect.do_commit_twophase, Outcome.COMMITTED, endings
+    )
+    wrapped.do_rollback_twophase = _wrap_twophase(
+        dialect.do_rollback_twophase, Outcome.ROLLED_BACK, endings
+    )
+
+
+def _wrap(
+    original: Callable[[Any], None], outcome: Outcome, endings: Endings
+) -> Callable[[Any], None]:
+    def end(pooled: Any) -> None:
+        dbapi_connection = getattr(pooled, "dbapi_connection", pooled)
+        transaction = endings.open_on(dbapi_connection)
+        if transaction is None:
+            original(pooled)
+            return
+        endings.before_end(transaction, dbapi_connection, outcome)
+        try:
+            original(pooled)
+        except BaseException:
+            # Whether the server had committed is unknown; the next look at the ledger tells.
+            endings.after_end(transaction, dbapi_connection, Outcome.UNKNOWN)
+            raise
+        endings.after_end(transaction, dbapi_connection, outcome)
+
+    return end
+
+
+def _wrap_twophase(
+    original: Callable[..., None], outcome: Outcome, endings: Endings
+) -> Callable[..., None]:
+    def end(connection: Connection, *args: Any, **kwargs: Any) -> None:
+        transaction = endings.open_in(connection)
+        finished = Outcome.UNKNOWN
+        try:
+            original(connection, *args, **kwargs)
+            finished = outcome
+        finally:
+            if transaction is not None and transaction.is_open:
+                dbapi_connection = connection.connection.dbapi_connection
+                endings.after_end(transaction, dbapi_connection, finished)
+
+    return end

@@ -1,0 +1,70 @@
+"""Writes pending invalidations into the ledger, on the connection of their transaction."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection
+from sqlalchemy.engine import Dialect
+from sqlalchemy.exc import DBAPIError
+
+from .core import Core
+from .drivers import cursor_execute
+from .ledger import LaneHolder, Result
+from .transaction import Transaction
+
+
+class LedgerWriter:
+    """Writes for the connections of one engine; the number of a connection's lane is kept with the
+    pooled connection, and nothing else is."""
+
+    def __init__(self, core: Core, dialect: Dialect) -> None:
+        self._core = core
+        self._dialect = dialect
+        self._lane_info = f"coherent_cache.lane.{core.ledger.lanes_name}"
+
+    def write(
+        self, transaction: Transaction, connection: Connection, *, two_phase: bool = False
+    ) -> None:
+        """Write what *transaction* has pending; its COMMIT, or its first phase, comes next."""
+        if transaction.written:
+            return
+        keys = transaction.pending()
+        if not keys:
+            return
+        info = connection.connection.info
+        lane = LaneHolder(info.get(self._lane_info), shared_until_commit=two_phase)
+        transaction.written = True
+
+        def execute(statement: str, parameters: Any) -> Result:
+            result = connection.exec_driver_sql(statement, tuple(parameters))
+            rows = result.fetchall() if result.returns_rows else ()
+            return Result(rows, result.rowcount)
+
+        try:
+            self._core.write_keys(execute, keys, lane)
+        except BaseException:
+            transaction.written = False
+            raise
+        if lane.lane is not None:
+            info[self._lane_info] = lane.lane
+
+    def write_unannounced(self, transaction: Transaction, dbapi_connection: Any) -> None:
+        """A COMMIT with no ``commit`` event before it: the pool's (reset_on_return="commit")."""
+        keys = transaction.pending()
+        if keys and not transaction.written:
+            execute = cursor_execute(self._dialect, lambda: dbapi_connection)
+            self._core.write_keys(execute, keys, LaneHolder())
+            transaction.written = True
+
+    def claim_lane(self, dbapi_connection: Any, record: Any) -> None:
+        """A connection was made: give it a lane, on databases that have them."""
+        execute = cursor_execute(self._dialect, lambda: dbapi_connection)
+        try:
+            lane = self._core.ledger.claim_lane(execute)
+            if lane is not None:
+                record.info[self._lane_info] = lane
+                dbapi_connection.commit()
+        except DBAPIError:
+            # No table yet, or no right to write: the first invalidation will say so.
+            dbapi_connection.rollback()
