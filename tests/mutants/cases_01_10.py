@@ -139,7 +139,7 @@ MUTANTS = [
     Mutant(
         "own-commit-is-not-looked-for",
         "transaction.py",
-        "                view.checked = False\n",
+        "                view.uncheck()\n",
         "                pass\n",
         (f"{C03}::test_case_03_reloaded", f"{C03}::test_case_03_two_transactions_of_one_request"),
     ),
@@ -176,21 +176,21 @@ MUTANTS = [
     ),
     Mutant(
         "no-begin-before-a-savepoint-of-sqlite",
-        "watch.py",
+        "effects.py",
         '        cursor_execute(self._dialect, lambda: dbapi_connection)("BEGIN", ())\n',
         "",
         (f"{C04}::test_case_04_first_statement_is_a_savepoint",),
     ),
     Mutant(
         "savepoint-that-is-the-transaction",
-        "watch.py",
+        "effects.py",
         "            if transaction.commits(name):\n",
         "            if False:\n",
         (f"{C04}::test_case_04_savepoint_is_the_transaction",),
     ),
     Mutant(
         "snapshot-of-the-drivers-cursor",
-        "watch.py",
+        "effects.py",
         "if transaction.label is None and self._has_begun(transaction, dbapi_connection):",
         "if False:",
         (
@@ -200,21 +200,21 @@ MUTANTS = [
     ),
     Mutant(
         "imported-snapshot",
-        "watch.py",
+        "effects.py",
         "            transaction.label = -1  # as old as",
         "            pass  # as old as",
         (f"{C06}::test_case_06_imported_snapshot",),
     ),
     Mutant(
         "consistent-snapshot",
-        "watch.py",
+        "effects.py",
         "            transaction.label = self._core.store.label\n        elif kind is Kind.MAY",
         "        elif kind is Kind.MAY",
         (f"{C06}::test_case_06_start_with_consistent_snapshot",),
     ),
     Mutant(
         "statement-that-commits-only-sometimes",
-        "watch.py",
+        "effects.py",
         "            transaction.invalidate(keys)\n            transaction.dirty = True\n",
         "            transaction.invalidate(keys)\n",
         (f"{C02}::test_case_02_a_statement_that_commits_only_sometimes",),
@@ -228,7 +228,7 @@ MUTANTS = [
     ),
     Mutant(
         "replica-ignored",
-        "watch.py",
+        "effects.py",
         "        if self._replica:\n            return -1",
         "        if False:\n            return -1",
         (f"{C06}::test_case_06_replica_is_never_shared",),

@@ -19,16 +19,16 @@ MUTANTS = [
     Mutant(
         "two-phase-not-written-at-prepare",
         "watch.py",
-        "            self._write_pending(transaction, connection, two_phase=True)\n"
+        "            self._writer.write(transaction, connection, two_phase=True)\n"
         "            transaction.prepared = True\n\n",
         "            transaction.prepared = True\n\n",
         (_11 + "two_phase_in_one_session", _11 + "prepared_here_and_ended_by_another"),
     ),
     Mutant(
         "lost-answer-taken-for-rollback",
-        "watch.py",
-        "self._finish(transaction, dbapi_connection, Outcome.UNKNOWN)\n                raise",
-        "self._finish(transaction, dbapi_connection, Outcome.ROLLED_BACK)\n                raise",
+        "ends.py",
+        "endings.after_end(transaction, dbapi_connection, Outcome.UNKNOWN)\n            raise",
+        "endings.after_end(transaction, dbapi_connection, Outcome.ROLLED_BACK)\n            raise",
         (_11 + "answer_to_commit_is_lost",),
     ),
     Mutant(
@@ -167,7 +167,7 @@ MUTANTS = [
     ),
     Mutant(
         "silent-end-forgets-the-keys",
-        "watch.py",
+        "effects.py",
         "        transaction.restart(Outcome.UNKNOWN)\n        transaction.invalidate(keys)\n"
         "        transaction.changes_before",
         "        transaction.restart(Outcome.UNKNOWN)\n        transaction.changes_before",
@@ -190,7 +190,7 @@ MUTANTS = [
     ),
     Mutant(
         "ddl-makes-clean",
-        "watch.py",
+        "effects.py",
         "            transaction.invalidate(keys)\n            transaction.dirty = True\n",
         "",
         ("test_bad_days.py::test_mariadb_statement_that_may_commit",),
