@@ -25,6 +25,7 @@ from coherent_cache import CacheManager, SynchronousUseError, cached
 from .databases import Database
 from .workers import Worker, page
 
+pytestmark = pytest.mark.on("sqlite-wal", "postgresql", "mariadb")
 
 class Base(DeclarativeBase):
     pass

@@ -172,6 +172,7 @@ def test_del_on_a_read_only_database(worker: Worker) -> None:
 # The forms a session is met in
 
 
+@pytest.mark.on("sqlite-wal", "postgresql", "mariadb")
 @pytest.mark.parametrize("form", ["autobegin", "begin", "nested", "joined", "scoped", "explicit"])
 def test_session_forms(worker: Worker, other: Worker, form: str) -> None:
     """Nothing is flushed when the `del` comes; committed, closed and rolled back."""

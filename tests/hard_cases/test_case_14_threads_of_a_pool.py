@@ -22,6 +22,7 @@ from coherent_cache.transaction import Transaction
 
 from ..workers import PageText, Worker, page, put
 
+pytestmark = pytest.mark.on("sqlite-wal", "postgresql", "mariadb")
 _T = TypeVar("_T")
 
 RunInThread = Callable[[Callable[[], _T]], _T]

@@ -21,6 +21,7 @@ from coherent_cache import RecursiveRetrieverError, cached
 
 from ..workers import PageText, Worker, page, put
 
+pytestmark = pytest.mark.on("sqlite-wal", "postgresql", "mariadb")
 SECONDS = 30
 
 
