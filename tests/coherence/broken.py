@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from coherent_cache import View
 from coherent_cache.access import LedgerAccess
 from coherent_cache.entry import Entry, Slot
-from coherent_cache import View
 from coherent_cache.store import Store
 from coherent_cache.transaction import Outcome, Transaction
 
