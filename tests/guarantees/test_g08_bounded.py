@@ -128,6 +128,11 @@ def test_g08_pruned(worker: Worker, other: Worker) -> None:
     assert other.read("Front") == "new"
     assert other.read("Back") == "old"
     deleted = worker.cache_manager.prune(keep=5, batch=7)
+    for _ in range(100):
+        if deleted < 40 and worker.database.kind == "postgresql":
+            # Rows that are newer than somebody else's open transaction stay until it ends.
+            time.sleep(0.1)
+            deleted += worker.cache_manager.prune(keep=5, batch=7)
     assert deleted >= 40
     assert generations(worker) <= 5 + 10  # on MariaDB each lane keeps its newest row
     calls = PageText.calls
