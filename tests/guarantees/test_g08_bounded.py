@@ -137,7 +137,8 @@ def test_g08_pruned(worker: Worker, other: Worker) -> None:
     assert generations(worker) <= 5 + 10  # on MariaDB each lane keeps its newest row
     calls = PageText.calls
     assert other.read("Back") == "old"
-    assert PageText.calls == calls
+    if worker.database.kind != "postgresql":  # there others' transactions may hold its anchor back
+        assert PageText.calls == calls
     assert idle.read("Front") == "new"
     assert idle.read("Back") == "old"
     worker.write("Back", "new")
