@@ -14,7 +14,7 @@ from sqlalchemy import Connection, event, text
 from coherent_cache.scope import Scope
 
 from ..workers import PageText, Worker, put
-from .helpers import SECONDS, generations
+from .helpers import SECONDS, generations, settle
 
 
 def test_g04_not_before_the_commit(worker: Worker, other: Worker) -> None:
@@ -33,6 +33,7 @@ def test_g04_not_before_the_commit(worker: Worker, other: Worker) -> None:
 
 
 def test_g04_a_rollback_invalidates_nothing(worker: Worker, other: Worker) -> None:
+    settle(worker, other)
     worker.write("Front", "old")
     assert other.read("Front") == "old"
     before = generations(worker)
@@ -55,6 +56,7 @@ def _change_and_raise(worker: Worker) -> None:
 
 def test_g04_savepoints(worker: Worker, other: Worker) -> None:
     """One is rolled back and invalidates nothing; one is released and counts with the commit."""
+    settle(worker, other)
     for name in ("Kept", "Undone"):
         worker.write(name, "old")
         assert other.read(name) == "old"

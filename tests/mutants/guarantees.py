@@ -441,6 +441,6 @@ MUTANTS = [
         "flights.py",
         "        self._remove(slot, flight)\n        flight.future.set_exception(error)",
         "        flight.future.set_exception(error)",
-        _tests(G11, "g11_a_retriever_that_raises"),
+        _tests(G09, "g09_an_exception_reaches_those_who_asked"),
     ),
 ]
