@@ -477,16 +477,20 @@ class EngineWatch:
     def _on_connect(self, dbapi_connection: Any, record: Any) -> None:
         execute = cursor_execute(self._dialect, lambda: dbapi_connection)
         self._core.access.on_connect(dbapi_connection)
-        if self._replica:
+        if self._replica or not self._core.ledger.has_lanes:
             return
+        # Within a transaction at SERIALIZABLE looking for a lane would lock all there are, and wait
+        # for one that another transaction is about to commit, or has prepared.
+        # (Test: test_case_07_prepared_transaction_holds_up_nobody.)
+        self._dialect.set_isolation_level(dbapi_connection, "AUTOCOMMIT")
         try:
             lane = self._core.ledger.claim_lane(execute)
             if lane is not None:
                 record.info[self._lane_info] = lane
-                dbapi_connection.commit()
         except DBAPIError:
-            # No table yet, or no right to write: the first invalidation will say so.
-            dbapi_connection.rollback()
+            pass  # no table yet, or no right to write: the first invalidation will say so
+        finally:
+            self._dialect.reset_isolation_level(dbapi_connection)
 
     def _on_lost(self, dbapi_connection: Any, record: Any, exception: Any) -> None:
         self._lose(dbapi_connection)

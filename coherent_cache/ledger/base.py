@@ -68,6 +68,8 @@ class Ledger(abc.ABC):
     #: Whether a transaction of the user keeps one snapshot from its first statement, unless
     #: `probe` finds out otherwise.
     early_check = False
+    #: Whether each database connection claims a lane when it is made.
+    has_lanes = False
 
     def __init__(self, tables: LedgerTables, dialect: Dialect) -> None:
         self.tables = tables

@@ -45,6 +45,7 @@ class MariaDBLedger(Ledger):
     """See the module."""
 
     early_check = True
+    has_lanes = True
 
     def read(self, execute: Execute, position: tuple[int, _Position] | None) -> News:
         """See `Ledger.read`."""

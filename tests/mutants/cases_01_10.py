@@ -139,7 +139,7 @@ MUTANTS = [
     Mutant(
         "own-commit-is-not-looked-for",
         "transaction.py",
-        "                view.checked = False\n",
+        "                view.uncheck()\n",
         "                pass\n",
         (f"{C03}::test_case_03_reloaded", f"{C03}::test_case_03_two_transactions_of_one_request"),
     ),
