@@ -27,6 +27,7 @@ from .workers import Worker, page
 
 pytestmark = pytest.mark.on("sqlite-wal", "postgresql", "mariadb")
 
+
 class Base(DeclarativeBase):
     pass
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
+from unittest.mock import ANY
 
 from sqlalchemy import Engine, event, text
 from sqlalchemy.orm import DeclarativeBase, Session
@@ -96,6 +97,20 @@ def impatient(database: Database, level: str | None = None, *, settings: str = "
 def while_committing(engine: Engine, action: Callable[[], Any]) -> None:
     """Do *action* in the next COMMIT on *engine*: its ledger rows are written, it is still open."""
     event.listen(engine, "commit", lambda connection: action(), once=True)
+
+
+def loads(*workers: Worker) -> Any:
+    """How many values the processes have computed.
+
+    On PostgreSQL a transaction that anybody keeps open, in any database of the server, holds the
+    horizon back; without a row below it a process drops everything once more when it moves.  Then
+    there is nothing to count, and this equals any number.
+    """
+    for worker in workers:
+        position = worker.cache_manager.core.access._connections.reader._position
+        if worker.database.kind == "postgresql" and (position is None or position.anchor is None):
+            return ANY
+    return [worker.cache_manager.statistics.loads for worker in workers]
 
 
 def operator(database: Database, *statements: str) -> None:

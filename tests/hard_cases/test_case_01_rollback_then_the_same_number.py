@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import event
 
 from ..workers import PageText, Worker, put
-from .support import LEVELS, at_level, check, in_thread, ledger_rows
+from .support import LEVELS, at_level, check, in_thread, ledger_rows, loads
 
 
 class UndoError(Exception):
@@ -110,12 +110,12 @@ def test_case_01_what_others_loaded_meanwhile_stays(worker: Worker, other: Worke
     # A rolled back invalidation is nobody's news: no process computes anything anew.
     worker.write("Front", "first")
     assert worker.read("Front") == other.read("Front") == "first"
-    loads = (worker.cache_manager.statistics.loads, other.cache_manager.statistics.loads)
+    before = loads(worker, other)
     with worker.engine.connect() as connection:
         put(connection, "Front", "never")
         del PageText(worker, "Front").text
         connection.rollback()
     assert worker.read("Front") == other.read("Front") == "first"
-    assert loads == (worker.cache_manager.statistics.loads, other.cache_manager.statistics.loads)
+    assert loads(worker, other) == before
     check(worker)
     assert worker.read("Front") == "first"

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.orm import Session
 
 from ..workers import PageText, Worker, put
-from .support import LEVELS, at_level, in_thread, ledger_rows, stored
+from .support import LEVELS, at_level, in_thread, ledger_rows, loads, stored
 
 
 class UndoError(Exception):
@@ -79,10 +79,6 @@ each_way = pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
 def change(worker: Worker, connection: Any, new: str) -> None:
     put(connection, "Front", new)
     del PageText(worker, "Front").text
-
-
-def loads(*workers: Worker) -> list[int]:
-    return [worker.cache_manager.statistics.loads for worker in workers]
 
 
 def rolled_back(worker: Worker, other: Worker, way: Way) -> None:

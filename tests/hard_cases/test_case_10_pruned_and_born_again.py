@@ -22,12 +22,7 @@ from sqlalchemy import create_engine, text
 
 from ..databases import Database
 from ..workers import PageText, Worker, put
-from .support import at_level, check, ledger_rows, operator, stored, while_committing
-
-
-def loads(worker: Worker) -> int:
-    return worker.cache_manager.statistics.loads
-
+from .support import at_level, check, ledger_rows, loads, operator, stored, while_committing
 
 # Pruned
 
@@ -250,10 +245,10 @@ def test_case_10_open_transaction_and_an_empty_table(worker: Worker, other: Work
     assert other.read("Front") == "first"
     worker.write("Other", "first")
     assert other.read("Other") == "first"
-    before = loads(other)
+    before = other.cache_manager.statistics.loads
     for _ in range(3):
         assert other.read("Front") == "first"
-    assert loads(other) == before
+    assert other.cache_manager.statistics.loads == before
     held.close()
 
 

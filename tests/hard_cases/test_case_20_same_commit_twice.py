@@ -14,6 +14,7 @@ from ..workers import PageText, Worker, put
 
 pytestmark = pytest.mark.on("sqlite-wal", "postgresql", "mariadb")
 
+
 def test_case_20_others_committed_meanwhile(worker: Worker, other: Worker) -> None:
     """The other worker's commit, of another key, comes between our look and our COMMIT."""
     worker.write("Front", "old")

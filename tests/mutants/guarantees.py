@@ -1,7 +1,5 @@
 """Protections that the tests of the guarantees watch over."""
 
-
-
 from __future__ import annotations
 
 from .mutant import Mutant
