@@ -29,8 +29,6 @@ from .statements import Effect, Kind, effect_of
 from .transaction import Outcome, Probe, Transaction
 from .writing import LedgerWriter
 
-_LOCKING = {Effect(Kind.BEGIN, "IMMEDIATE"), Effect(Kind.BEGIN, "EXCLUSIVE")}
-
 
 class EngineWatch:
     """The transactions of one Engine, as far as one manager is concerned."""
@@ -44,8 +42,8 @@ class EngineWatch:
         self._by_connection: weakref.WeakKeyDictionary[Connection, Transaction] = (
             weakref.WeakKeyDictionary()
         )
-        #: SQLite: what begins now on these was begun by BEGIN IMMEDIATE or EXCLUSIVE.
-        self._locking: weakref.WeakSet[Connection] = weakref.WeakSet()
+        # The BEGIN that an application's listener sent before ours was told of the transaction.
+        self._begun_by: weakref.WeakKeyDictionary[Connection, Effect] = weakref.WeakKeyDictionary()
         # By id() of the driver's connection; an entry goes when its transaction ends.
         self._by_driver: dict[int, Transaction] = {}
         # Invalidated while the connection had no transaction yet.
@@ -158,9 +156,10 @@ class EngineWatch:
         transaction.last_result = last_result(dbapi_connection)
         for view in views_around(self._core):
             transaction.concerns(view)
-        if connection in self._locking:
-            self._locking.discard(connection)
-            transaction.locked = True
+        begun_by = self._begun_by.pop(connection, None)
+        if begun_by is not None:
+            transaction.locked = bool(begun_by.name)
+            transaction.begin_seen = True
         early = self._early.pop(connection, None)
         if early:
             transaction.invalidate(early)
@@ -185,8 +184,9 @@ class EngineWatch:
             transaction = self.transaction_of(connection)
             if transaction is None:
                 # Somebody else's listener of "begin", which came before ours.
-                if effect_of(statement, self._dialect.name) in _LOCKING:
-                    self._locking.add(connection)
+                effect = effect_of(statement, self._dialect.name)
+                if effect.kind is Kind.BEGIN:
+                    self._begun_by[connection] = effect
                 return
         if transaction.written and not transaction.prepared:
             return  # our own rows, or another listener's work just before COMMIT

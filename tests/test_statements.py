@@ -45,7 +45,7 @@ def test_may_write(statement: str) -> None:
         ("COMMIT PREPARED 'x'", Kind.OTHER, ""),
         ("ROLLBACK", Kind.ROLLBACK, ""),
         ("ROLLBACK TO SAVEPOINT a1", Kind.ROLLBACK_TO, "a1"),
-        ('ROLLBACK TO "a b"', Kind.ROLLBACK_TO, "a"),
+        ('ROLLBACK TO "a b"', Kind.ROLLBACK_TO, "a b"),
         ("SAVEPOINT `a1`", Kind.SAVEPOINT, "a1"),
         ("RELEASE SAVEPOINT a1", Kind.RELEASE, "a1"),
         ("PREPARE TRANSACTION 'x'", Kind.PREPARE, ""),

@@ -58,7 +58,7 @@ def _invalidate_early() -> None:
     def early(self: Transaction, keys: Iterable[str]) -> None:
         keys = frozenset(keys)
         if self.watch._dialect.name != "sqlite":  # there it would wait for itself
-            self.manager.core.access.write(sorted(keys))
+            self.manager.access.write(sorted(keys))
         invalidate(self, keys)
         self.written = True
 

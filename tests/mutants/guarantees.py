@@ -397,7 +397,7 @@ MUTANTS = [
     Mutant(
         "a-begin-before-ours-is-not-seen",
         "watch.py",
-        "                    self._locking.add(connection)\n",
+        "                    self._begun_by[connection] = effect\n",
         "                    pass\n",
         _tests(G10, "check_beside_own_exclusive_transaction[sqlite-journal-a recipe before]"),
     ),
