@@ -120,7 +120,11 @@ class MariaDBLedger(Ledger):
             # table was made anew.
         new_lane = self._insert_lane(execute, 1, token)
         self.insert_rows(execute, keys, lane=new_lane, position="1", token=token)
-        if not lane.shared_until_commit:
+        # Kept only if it is owned, or a connection made later would claim it as free and the two
+        # would wait for each other's COMMIT.  (Test: test_case_09_connection_without_a_lane.)
+        if not lane.shared_until_commit and self._lock(
+            execute, self._lock_prefix(execute), new_lane
+        ):
             lane.lane = new_lane
 
     def _insert_lane(self, execute: Execute, value: int, token: int) -> int:

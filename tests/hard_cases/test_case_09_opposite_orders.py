@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError
 
-from ..workers import PageText, Worker, page, put
+from ..databases import Database
+from ..workers import PageText, Worker, metadata, page, put
 from .support import (
     LEVELS,
     Gate,
@@ -153,3 +154,21 @@ def test_case_09_a_reader_that_checks_is_no_conflict(worker: Worker, level: str)
         beside.commit()
     assert worker.read("A") == "new"
     assert worker.read("B") == "new"
+
+
+@pytest.mark.on("mariadb")
+def test_case_09_connection_without_a_lane(database: Database) -> None:
+    # The pool's connection is older than the tables, so it claimed no lane; the one that it makes
+    # with its first commit is its own all the same, and nobody else's.
+    first = Worker(database)
+    with first.engine.connect() as connection:
+        connection.execute(text("SELECT 1"))
+    metadata.create_all(first.engine)
+    first.cache_manager.create_table()
+    first.write("A", "old")
+    second = at_level(first, None)
+    second.write("B", "old")
+    while_committing(first.engine, lambda: second.write("B", "new"))
+    first.write("A", "new")
+    assert second.read("A") == "new"
+    assert first.read("B") == "new"

@@ -206,27 +206,6 @@ MUTANTS = [
         (f"{C06}::test_case_06_imported_snapshot",),
     ),
     Mutant(
-        "consistent-snapshot",
-        "effects.py",
-        "            transaction.label = self._core.store.label\n        elif kind is Kind.MAY",
-        "        elif kind is Kind.MAY",
-        (f"{C06}::test_case_06_start_with_consistent_snapshot",),
-    ),
-    Mutant(
-        "statement-that-commits-only-sometimes",
-        "effects.py",
-        "            transaction.invalidate(keys)\n            transaction.dirty = True\n",
-        "            transaction.invalidate(keys)\n",
-        (f"{C02}::test_case_02_a_statement_that_commits_only_sometimes",),
-    ),
-    Mutant(
-        "status-of-the-driver-believed",
-        "drivers.py",
-        "        return None if result is not None and result.server_status is None else False\n",
-        "        return False\n",
-        (f"{C02}::test_case_02_insert_returning",),
-    ),
-    Mutant(
         "replica-ignored",
         "effects.py",
         "        if self._replica:\n            return -1",
@@ -264,7 +243,7 @@ MUTANTS = [
         "            or anchor_token != (anchor.token if anchor else None)\n",
         "",
         (
-            f"{C10}::test_case_10_born_again",
+            f"{C10}::test_case_10_idle_while_its_row_is_pruned",
             f"{C10}::test_case_10_restored_from_an_older_dump",
         ),
     ),
@@ -288,7 +267,7 @@ MUTANTS = [
         "or not rows or _Position(*rows[0][:2]) != position:",
         "or not rows:",
         (
-            f"{C10}::test_case_10_born_again",
+            f"{C10}::test_case_10_idle_while_its_row_is_pruned",
             f"{C10}::test_case_10_restored_and_gone_on_to_the_same_number",
         ),
     ),
@@ -298,10 +277,7 @@ MUTANTS = [
         "                if len(found[lane]) != len(wanted) or new[0] < old[0]:\n"
         "                    return None\n",
         "",
-        (
-            f"{C10}::test_case_10_idle_while_its_row_is_pruned",
-            f"{C10}::test_case_10_restored_from_an_older_dump",
-        ),
+        (f"{C10}::test_case_10_pruned_rows_of_a_connection_made_since",),
     ),
     Mutant(
         "replaced-file-ignored",
@@ -309,5 +285,21 @@ MUTANTS = [
         "        if self._connection is not None and self._file == self._file_identity():\n",
         "        if self._connection is not None:\n",
         (f"{C10}::test_case_10_file_replaced",),
+    ),
+    Mutant(
+        "lane-without-its-lock",
+        "ledger/mariadb.py",
+        "        if not lane.shared_until_commit and self._lock(\n"
+        "            execute, self._lock_prefix(execute), new_lane\n"
+        "        ):\n",
+        "        if not lane.shared_until_commit:\n",
+        (f"{C09}::test_case_09_connection_without_a_lane",),
+    ),
+    Mutant(
+        "lane-claimed-in-a-transaction",
+        "ledger/mariadb.py",
+        '        execute("SET autocommit = 1", ())\n',
+        "",
+        (f"{C07}::test_case_07_prepared_transaction_holds_up_nobody",),
     ),
 ]
