@@ -11,6 +11,8 @@ import re
 from functools import lru_cache
 from typing import NamedTuple
 
+from .mariadb_functions import FUNCTIONS, SYNTAX
+
 
 class Kind(enum.Enum):
     """What a statement does."""
@@ -78,6 +80,8 @@ _QUOTED_MARIADB = re.compile(
     r"|--(?=\s|$)[^\n]*|\#[^\n]*|/\*(?!M?!).*?\*/",
     re.DOTALL,
 )
+# A name, or what stands for a quoted one, before a parenthesis.
+_CALL = re.compile(r"(?:\b([A-Za-z_][\w$]*)|'')\s*\(")
 _WRITES = re.compile(
     r"\b(?:INSERT|UPDATE|DELETE|MERGE|INTO|CALL|FOR\s+SHARE|FOR\s+KEY\s+SHARE"
     r"|LOCK\s+IN\s+SHARE\s+MODE|NEXTVAL|SETVAL)\b|\bLAST_INSERT_ID\s*\(\s*[^\s)]|/\*M?!",
@@ -112,7 +116,8 @@ def _effect_of(statement: str, dialect: str) -> Effect:
     is_mariadb = dialect in ("mysql", "mariadb")
     if first in _READERS:
         bare = (_QUOTED_MARIADB if is_mariadb else _QUOTED).sub("''", text)
-        return Effect(Kind.WRITE if _WRITES.search(bare) else Kind.READ)
+        may_write = _WRITES.search(bare) or (is_mariadb and _calls_stored_code(bare))
+        return Effect(Kind.WRITE if may_write else Kind.READ)
     if is_mariadb and (
         (first in _IMPLICIT_COMMIT and not _TEMPORARY.match(text))
         or _ENABLES_AUTOCOMMIT.match(text)
@@ -123,6 +128,14 @@ def _effect_of(statement: str, dialect: str) -> Effect:
         if match:
             return Effect(kind, _name(kind, match.groupdict(), dialect))
     return Effect(Kind.WRITE)
+
+
+def _calls_stored_code(bare: str) -> bool:
+    """Whether a function is called that may be a stored one, which may write."""
+    return any(
+        not name or not (name.lower() in FUNCTIONS or name.lower() in SYNTAX)
+        for name in _CALL.findall(bare)
+    )
 
 
 def _name(kind: Kind, groups: dict[str, str | None], dialect: str) -> str:

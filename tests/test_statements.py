@@ -14,6 +14,9 @@ from coherent_cache.statements import Kind, effect_of
         "(SELECT 1) UNION (SELECT 2)",
         "/* UPDATE */ SELECT 1",
         "SELECT LAST_INSERT_ID()",
+        "SELECT COUNT(*), MAX(page.version) FROM page WHERE name IN ('a', 'b') AND (1 = 1)",
+        "SELECT CAST(CONCAT(LOWER(name), 'x(') AS CHAR(10)) FROM page",
+        "SELECT ROW_NUMBER() OVER (PARTITION BY name ORDER BY name) FROM page",
     ],
 )
 def test_reads(statement: str) -> None:

@@ -197,19 +197,9 @@ def test_case_02_stored_code_of_postgresql(worker: Worker, statement: str) -> No
         f"/*! {NEVER} */",
         f"/*M! {NEVER} */",
         f"/*M!100000 {NEVER} */",
-        *(
-            pytest.param(
-                statement,
-                marks=pytest.mark.xfail(
-                    strict=True, reason="a SELECT of a stored function that writes looks plain"
-                ),
-            )
-            for statement in (
-                "SELECT change_page()",
-                "SELECT `change_page`()",
-                "SELECT 1 FROM (SELECT change_page()) AS t",
-            )
-        ),
+        "SELECT change_page()",
+        "SELECT `change_page`()",
+        "SELECT 1 FROM (SELECT change_page()) AS t",
     ],
 )
 def test_case_02_stored_code_and_dialect_of_mariadb(worker: Worker, statement: str) -> None:

@@ -145,7 +145,6 @@ def test_case_10_pruned_beside_an_open_transaction(worker: Worker, other: Worker
 
 
 @pytest.mark.on("mariadb")
-@pytest.mark.xfail(strict=True, reason="the DELETE waits for the rows of the open transaction")
 def test_case_10_prune_waits_for_nobody(worker: Worker, other: Worker) -> None:
     impatient_one = at_level(worker, None)
     _ = impatient_one.cache_manager.status()
