@@ -1,8 +1,8 @@
 """Functions of MariaDB and MySQL that only compute.
 
-Nothing tells there whether a SELECT has written, and one that calls a stored function may have. So
-a function that is not known to belong to the server counts as one that writes; the list is MariaDB's
-``information_schema.SQL_FUNCTIONS``, MySQL's manual, and without those that lock, wait or set.
+Nothing tells there whether a SELECT has written, and one that calls a stored function may have.  So
+a function that is not known to belong to the server counts as one that writes.  The list is that of
+``information_schema.SQL_FUNCTIONS`` and of MySQL's manual, without those that lock, wait or set.
 """
 
 from __future__ import annotations
