@@ -142,6 +142,7 @@ def test_case_07_the_one_that_stays_open_rolls_back(worker: Worker, other: Worke
     def meanwhile() -> None:
         other.write("B", "new")
         assert reader.read("B") == "new"
+        assert reader.read("A") == "old"  # also where the horizon made it drop everything
         raise UndoError
 
     while_committing(worker.engine, meanwhile)

@@ -317,6 +317,8 @@ def test_configuration(database: Database) -> None:
     own.manager.create_table()
     assert own.manager.get("key", lambda: "value") == "value"
     assert own.manager.statistics.size_bytes == 5
+    own.manager.close()
+    own.manager.engine.dispose()
 
 
 @only_python
