@@ -6,6 +6,7 @@ connection that was garbage-collected; all of them go through the dialect.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -36,25 +37,27 @@ class Endings(Protocol):
 
 
 def wrap_ends(dialect: Dialect, endings: Endings) -> None:
-    """Let *endings* know of every end on connections of *dialect*."""
+    """Let *endings* know of every end on connections of *dialect*, as long as it lives."""
+    # Weakly: a driver's connection may know its dialect, and the ledger's own connections have to
+    # go with the manager.  (Test: test_manager_takes_its_connections_along.)
+    told = weakref.ref(endings)
     wrapped: Any = dialect
-    wrapped.do_commit = _wrap(dialect.do_commit, Outcome.COMMITTED, endings)
-    wrapped.do_rollback = _wrap(dialect.do_rollback, Outcome.ROLLED_BACK, endings)
-    wrapped.do_commit_twophase = _wrap_twophase(
-        dialect.do_commit_twophase, Outcome.COMMITTED, endings
-    )
+    wrapped.do_commit = _wrap(dialect.do_commit, Outcome.COMMITTED, told)
+    wrapped.do_rollback = _wrap(dialect.do_rollback, Outcome.ROLLED_BACK, told)
+    wrapped.do_commit_twophase = _wrap_twophase(dialect.do_commit_twophase, Outcome.COMMITTED, told)
     wrapped.do_rollback_twophase = _wrap_twophase(
-        dialect.do_rollback_twophase, Outcome.ROLLED_BACK, endings
+        dialect.do_rollback_twophase, Outcome.ROLLED_BACK, told
     )
 
 
 def _wrap(
-    original: Callable[[Any], None], outcome: Outcome, endings: Endings
+    original: Callable[[Any], None], outcome: Outcome, told: weakref.ref[Endings]
 ) -> Callable[[Any], None]:
     def end(pooled: Any) -> None:
         dbapi_connection = getattr(pooled, "dbapi_connection", pooled)
-        transaction = endings.open_on(dbapi_connection)
-        if transaction is None:
+        endings = told()
+        transaction = None if endings is None else endings.open_on(dbapi_connection)
+        if endings is None or transaction is None:
             original(pooled)
             return
         endings.before_end(transaction, dbapi_connection, outcome)
@@ -70,16 +73,17 @@ def _wrap(
 
 
 def _wrap_twophase(
-    original: Callable[..., None], outcome: Outcome, endings: Endings
+    original: Callable[..., None], outcome: Outcome, told: weakref.ref[Endings]
 ) -> Callable[..., None]:
     def end(connection: Connection, *args: Any, **kwargs: Any) -> None:
-        transaction = endings.open_in(connection)
+        endings = told()
+        transaction = None if endings is None else endings.open_in(connection)
         finished = Outcome.UNKNOWN
         try:
             original(connection, *args, **kwargs)
             finished = outcome
         finally:
-            if transaction is not None and transaction.is_open:
+            if endings is not None and transaction is not None and transaction.is_open:
                 dbapi_connection = connection.connection.dbapi_connection
                 endings.after_end(transaction, dbapi_connection, finished)
 

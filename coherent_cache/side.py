@@ -67,15 +67,17 @@ class SideConnection:
             _log.warning("the database file was replaced: reconnecting, everything is dropped")
             self._engine.dispose()
         with driver_errors(self._engine.dialect):
-            fairy = self._engine.pool.recreate().connect()
-        fairy.detach()
-        self._connection = fairy
-        dbapi_connection: Any = fairy.dbapi_connection
+            pooled = self._engine.pool.recreate().connect()
+        # Only the driver's connection is kept: the pool's object knows its pool, whose listeners
+        # know us, and SQLAlchemy 2.0 keeps it by a name of its own.
+        dbapi_connection: Any = pooled.dbapi_connection
+        pooled.detach()
+        del pooled
+        self._connection = dbapi_connection
         if not self._engine.dialect.is_async:
             # A manager that goes takes its connections with it, at the latest at exit.  (An
             # asynchronous one cannot be closed without its event loop: `CacheManager.aclose`.)
-            # The driver's connection: the pool's knows its pool, whose listeners know us, so
-            # nothing would ever go.  (Test: test_manager_takes_its_connections_along.)
+            # (Test: test_manager_takes_its_connections_along.)
             self._finalizer = weakref.finalize(self, dbapi_connection.close)
         self.session += 1
         try:
@@ -100,7 +102,7 @@ class SideConnection:
         try:
             # Not through the pool's object: detached from an asynchronous pool it may cut the
             # driver's connection off, or not close it at all.
-            self._engine.dialect.do_close(connection.dbapi_connection)
+            self._engine.dialect.do_close(connection)
         except self._engine.dialect.loaded_dbapi.Error:
             pass
 

@@ -245,9 +245,7 @@ def test_manager_takes_its_connections_along(worker: Worker) -> None:
     del PageText(passing, "Front").text
     manager = weakref.ref(passing.cache_manager)
     side = weakref.ref(passing.cache_manager.core.access._connections.reader._side)
-    driver: Any = (
-        passing.cache_manager.core.access._connections.reader._side._connection.dbapi_connection
-    )
+    driver: Any = passing.cache_manager.core.access._connections.reader._side._connection
     worker.database.engines.remove(passing.engine)
     passing.engine.dispose()
     del passing
