@@ -198,8 +198,8 @@ MUTANTS = [
     Mutant(
         "driver-errors-not-wrapped",
         "side.py",
-        "        with driver_errors(self._engine.dialect):\n            fairy = ",
-        "        if True:\n            fairy = ",
+        "        with driver_errors(self._engine.dialect):\n            pooled = ",
+        "        if True:\n            pooled = ",
         ("test_bad_days.py::test_database_gone_and_back",),
     ),
     Mutant(
