@@ -114,7 +114,9 @@ class SessionWatch:
             found = [self._core.transaction_of(c) for c in self.connections_of(session)]
             transactions = [each for each in found if each is not None]
             for transaction in transactions:
-                if changed or transaction.watch.probe(transaction).written:
+                # One that the retriever executed something in is asked by the loader.
+                asked = transaction in load.touched
+                if changed or (not asked and transaction.watch.probe(transaction).written):
                     load.owners.add(transaction)
             if changed and not transactions:
                 load.owners.add(Outcome.UNKNOWN)
