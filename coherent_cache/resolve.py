@@ -47,7 +47,7 @@ def manager_of(instance: Any, attribute: str) -> CacheManager:
             return found  # type: ignore[no-any-return]
     found = getattr(instance, "cache_manager", None)
     if found is not None:
-        return found
+        return found  # type: ignore[no-any-return]
     for source in _sources:
         found = source(instance)
         if found is not None:
