@@ -10,7 +10,7 @@ from .progress import Progress
 from .tables import Table
 
 #: Modules of this package, in the order they run in.
-NAMES = ("hit",)
+NAMES = ("hit", "check", "news", "crowd", "asynchronous", "memory", "eviction", "churn")
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from .tables import Row, Table, grid, table_from_json
+from .tables import Row, Table, digits, grid, table_from_json
 
 DIRECTORY = Path(__file__).resolve().parent / "results"
 
@@ -48,8 +48,8 @@ def tables_of(record: dict[str, Any]) -> dict[str, list[Table]]:
 
 
 def compare(first: dict[str, Any], second: dict[str, Any]) -> str:
-    """Both records' ratios side by side, and what they changed by."""
-    before, after = _ratios(first), _ratios(second)
+    """Both records' figures side by side, and what they changed by."""
+    before, after = _figures(first), _figures(second)
     lines = []
     for place in before:
         if place not in after:
@@ -60,20 +60,38 @@ def compare(first: dict[str, Any], second: dict[str, Any]) -> str:
         lines.append(
             [
                 " / ".join(place),
-                f"{old.ratio:.2f} ({old.lowest:.2f}–{old.highest:.2f})",
-                f"{new.ratio:.2f} ({new.lowest:.2f}–{new.highest:.2f})",
-                f"{new.ratio / old.ratio:.2f}" if old.ratio else "",
-                ("faster" if new.ratio < old.ratio else "**slower**") if apart else "",
+                old.text,
+                new.text,
+                f"{new.value / old.value:.2f}" if old.value else "",
+                ("less" if new.value < old.value else "**more**") if apart else "",
             ]
         )
     return grid(["", first["name"], second["name"], "second / first", ""], lines)
 
 
-def _ratios(record: dict[str, Any]) -> dict[tuple[str, str, str], Row]:
-    return {
-        (name, table.title, row.name): row
-        for name, tables in tables_of(record).items()
-        for table in tables
-        for row in table.rows
-        if isinstance(row, Row)
-    }
+class _Figure(NamedTuple):
+    value: float
+    lowest: float
+    highest: float
+
+    @property
+    def text(self) -> str:
+        if self.lowest == self.highest:
+            return digits(self.value)
+        return f"{digits(self.value)} ({digits(self.lowest)}–{digits(self.highest)})"
+
+
+def _figures(record: dict[str, Any]) -> dict[tuple[str, ...], _Figure]:
+    found: dict[tuple[str, ...], _Figure] = {}
+    for name, tables in tables_of(record).items():
+        for table in tables:
+            for row in table.rows:
+                if isinstance(row, Row):
+                    figure = _Figure(row.ratio, row.lowest, row.highest)
+                    found[name, table.title, row.name] = figure
+                    continue
+                for column, cell in zip(table.columns[1:], row[1:], strict=True):
+                    if isinstance(cell, int | float):
+                        figure = _Figure(cell, cell, cell)
+                        found[name, table.title, str(row[0]), column] = figure
+    return found

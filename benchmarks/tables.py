@@ -97,8 +97,8 @@ def duration(seconds: float) -> str:
     """Seconds in the unit that fits."""
     for factor, unit in ((1e-6, "ns"), (1e-3, "µs"), (1, "ms")):
         if seconds < factor:
-            return f"{_digits(seconds / factor * 1000)} {unit}"
-    return f"{_digits(seconds)} s"
+            return f"{digits(seconds / factor * 1000)} {unit}"
+    return f"{digits(seconds)} s"
 
 
 def _line(row: Row) -> list[str]:
@@ -106,8 +106,8 @@ def _line(row: Row) -> list[str]:
     return [
         row.name,
         duration(row.seconds),
-        _digits(row.ratio),
-        f"{_digits(row.lowest)}–{_digits(row.highest)}",
+        digits(row.ratio),
+        f"{digits(row.lowest)}–{digits(row.highest)}",
         "" if row.target is None else f"{row.target:g}",
         "; ".join(part for part in (met, row.note) if part),
     ]
@@ -115,13 +115,13 @@ def _line(row: Row) -> list[str]:
 
 def _cell(cell: Cell) -> str:
     if isinstance(cell, float):
-        return _digits(cell)
+        return digits(cell)
     if isinstance(cell, int):
         return f"{cell:,}"
     return cell or ""
 
 
-def _digits(value: float) -> str:
+def digits(value: float) -> str:
     """Three digits that count."""
     if abs(value) >= 100:
         return f"{value:,.0f}"
