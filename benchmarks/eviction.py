@@ -40,7 +40,7 @@ def run(options: Options) -> Iterator[Table]:
 
 
 def zipf(reads: int) -> list[int]:
-    """*reads* keys, the n-th most wanted of them n times rarer than the first."""
+    """*reads* keys; the n-th most wanted is read n ** 0.9 times less often than the first."""
     weights = list(accumulate(1 / rank**0.9 for rank in range(1, _KEYS + 1)))
     return random.Random(7).choices(range(_KEYS), cum_weights=weights, k=reads)
 
