@@ -20,6 +20,9 @@ def main() -> None:
         default=",".join(Options.databases),
         help="kinds, with commas between (%(default)s)",
     )
+    parser.add_argument(
+        "--only", default="", metavar="TEXT", help="load: only tables whose title has it"
+    )
     parser.add_argument("--no-record", action="store_true", help="keep no file")
     parser.add_argument("--list", action="store_true", help="say what each benchmark does")
     parser.add_argument(
@@ -39,6 +42,7 @@ def main() -> None:
             quick=arguments.quick,
             minutes=arguments.minutes,
             databases=tuple(arguments.databases.split(",")),
+            only=arguments.only,
         )
         run(arguments.names or registry.NAMES, options, keep=not arguments.no_record)
 

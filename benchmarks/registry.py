@@ -10,7 +10,7 @@ from .progress import Progress
 from .tables import Table
 
 #: Modules of this package, in the order they run in.
-NAMES = ("hit", "check", "news", "crowd", "asynchronous", "memory", "eviction", "churn")
+NAMES = ("hit", "check", "news", "crowd", "asynchronous", "memory", "eviction", "churn", "load")
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,8 @@ class Options:
     minutes: float | None = None
     #: Kinds of databases, as in `tests.databases`: those that do not answer are left out.
     databases: tuple[str, ...] = ("sqlite-wal", "postgresql", "mariadb")
+    #: Only tables whose title contains this.  (Where a table is dear; others ignore it.)
+    only: str = ""
     progress: Progress = field(default_factory=Progress)
 
     @property
