@@ -52,7 +52,8 @@ class Checker:
         self.found = Found()
 
     def run(self, seconds: float) -> Found:
-        """Write and read for *seconds*."""
+        """Write and read for *seconds*; what was found so far, in all runs."""
+        self._stop.clear()
         threads = [threading.Thread(target=self._write)]
         threads += [threading.Thread(target=self._read, args=(n,)) for n in range(_READERS)]
         for thread in threads:

@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 WORKERS = 4
+#: In each worker; all servers of a table hold as many connections to the database.
+THREADS = 2
 _DEADLINE_SECONDS = 30
 
 
@@ -30,8 +32,8 @@ _GUNICORN = ("gunicorn", "--bind", "127.0.0.1:{port}", "--workers", "{workers}")
 _QUIET = ("--log-level", "warning", "{app}:create_app()")
 SYNC = Server("gunicorn, sync", (*_GUNICORN, *_QUIET))
 GTHREAD = Server(
-    "gunicorn, gthread with 4 threads",
-    (*_GUNICORN, "--worker-class", "gthread", "--threads", "4", *_QUIET),
+    f"gunicorn, gthread with {THREADS} threads",
+    (*_GUNICORN, "--worker-class", "gthread", "--threads", str(THREADS), *_QUIET),
 )
 UVICORN = Server(
     "uvicorn",

@@ -54,7 +54,7 @@ settings = Table(
 
 def engine_options(url: Any) -> dict[str, Any]:
     """Options of the engines of a load: short waits for locks, so that nothing hangs for long."""
-    found: dict[str, Any] = {"pool_size": 8, "max_overflow": 8}
+    found: dict[str, Any] = {"pool_size": 4, "max_overflow": 0}
     kind = url.get_backend_name()
     if kind == "postgresql":
         found["connect_args"] = {"options": "-c lock_timeout=3s"}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
+from anyio.to_thread import current_default_thread_limiter
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -12,6 +14,7 @@ from starlette.routing import Route
 
 from coherent_cache.asgi import CacheMiddleware
 
+from .serving import THREADS
 from .site import Site
 
 
@@ -29,6 +32,11 @@ def create_app() -> Starlette:
 
         return answer
 
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        current_default_thread_limiter().total_tokens = THREADS
+        yield
+
     middleware = []
     if site.cache_manager is not None:
         middleware.append(Middleware(CacheMiddleware, manager=site.cache_manager))
@@ -39,4 +47,5 @@ def create_app() -> Starlette:
             Route("/load/abort/{name}", endpoint(site.abort), methods=["POST"]),
         ],
         middleware=middleware,
+        lifespan=lifespan,
     )
