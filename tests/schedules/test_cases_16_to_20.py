@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextvars
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
+from ..hard_cases.support import at_level
 from ..workers import PageText, Worker, page, put
 from .acts import look
 from .schedule import Schedule
@@ -111,6 +114,43 @@ def test_case_16_a_waiter_that_is_slow_to_take_the_value(
         late=lambda: worker.read("Front"),
     )
     assert (played["leader"], played["waiter"], played["late"]) == ("old", "old", "new")
+
+
+@pytest.mark.on("sqlite-wal", "postgresql", "mariadb")
+def test_case_16_a_waiter_with_a_newer_view(
+    worker: Worker, other: Worker, schedule: Schedule
+) -> None:
+    """The load that is joined began after the commit, but turns out to read in a transaction from
+    before it: what it brings is too old for the one who waits."""
+    other.write("Front", "old")
+    if not worker.database.is_sqlite:
+        worker = at_level(worker, "REPEATABLE READ")
+
+    def in_an_old_transaction() -> str | None:
+        with worker.cache_manager.request(), worker.engine.connect() as connection:
+            if worker.database.is_sqlite:
+                connection.execute(text("BEGIN"))
+            connection.execute(page.select()).all()
+            schedule.at("its snapshot is open")
+            return PageText(worker, "Front").text
+
+    played = schedule(
+        """
+        leader   reaches  its snapshot is open
+        writer   ends
+        checker  ends
+        leader   reaches  load: label taken, no data read
+        waiter   reaches  load: joined or led
+        waiter   goes on
+        leader   ends
+        waiter   ends
+        """,
+        leader=in_an_old_transaction,
+        writer=lambda: other.write("Front", "new"),
+        checker=lambda: look(worker),
+        waiter=lambda: worker.read("Front"),
+    )
+    assert (played["leader"], played["waiter"]) == ("old", "new")
 
 
 @pytest.mark.on("sqlite-wal", "postgresql", "mariadb")
@@ -316,3 +356,25 @@ def test_case_20_others_commit_before_the_own_commit(
     worker: Worker, other: Worker, schedule: Schedule, moment: str
 ) -> None:
     assert commit_around(worker, other, schedule, moment) == ["new", "new"]
+
+
+@pytest.mark.on("sqlite-wal", "postgresql", "mariadb")
+def test_case_20_two_threads_look_at_once(
+    worker: Worker, other: Worker, schedule: Schedule
+) -> None:
+    """Two threads of a request.  One is about to look: that is no look yet, for the other one."""
+    worker.write("Front", "old")
+    assert worker.read("Front") == "old"
+    other.write("Front", "new")
+    with worker.cache_manager.request():
+        contexts = [contextvars.copy_context() for _ in range(2)]
+        played = schedule(
+            """
+            one  reaches  look: about to begin
+            two  ends
+            one  ends
+            """,
+            one=lambda: contexts[0].run(lambda: PageText(worker, "Front").text),
+            two=lambda: contexts[1].run(lambda: PageText(worker, "Front").text),
+        )
+    assert played == {"one": "new", "two": "new"}
