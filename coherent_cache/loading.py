@@ -201,7 +201,7 @@ class Loader:
             await self._io(self._settle, load)
         return self._keep(read, load.result(value))
 
-    @point(after="load: label taken, no data read")
+    @point(before="load: to be done, label not taken", after="load: label taken, no data read")
     def _begin(self, read: _Read) -> Load:
         # The label is read before the data.  Too old costs a reload, too new is wrong for good.
         label = self._store.label
