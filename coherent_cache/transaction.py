@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from .entry import Entries, Entry, Slot, forget
+from .points import point
 from .view import View
 
 if TYPE_CHECKING:
@@ -135,6 +136,7 @@ class Transaction:
 
     # Invalidations
 
+    @point(after="del: pending, view not told")
     def invalidate(self, keys: Iterable[str]) -> None:
         """Let *keys* be invalidated with this transaction's commit."""
         keys = frozenset(keys)
