@@ -28,12 +28,17 @@ def main() -> None:
     parser.add_argument(
         "--compare", nargs=2, metavar=("A", "B"), help="two records: files, or parts of their names"
     )
+    parser.add_argument("--show", metavar="RECORD", help="print the tables of a record")
     arguments = parser.parse_args()
     unknown = sorted(set(arguments.names) - set(registry.NAMES))
     if unknown:
         parser.error(f"no benchmark {', '.join(unknown)}; there are {', '.join(registry.NAMES)}")
     if arguments.compare:
         print(results.compare(*map(results.load, arguments.compare)))
+    elif arguments.show:
+        for name, tables in results.tables_of(results.load(arguments.show)).items():
+            print(f"## {name}\n")
+            print("\n".join(map(render, tables)))
     elif arguments.list:
         for name in registry.NAMES:
             print(f"{name}\n    " + registry.find(name).says.replace("\n", "\n    ") + "\n")
