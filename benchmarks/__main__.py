@@ -58,16 +58,18 @@ def run(names: list[str] | tuple[str, ...], options: Options, *, keep: bool = Tr
     databases = ", ".join(f"{name} {found}" for name, found in ran_on["databases"].items())
     print(f"{ran_on['date']}, revision {ran_on['revision']}, {ran_on['python']}, {databases}\n")
     found: dict[str, list[Table]] = {}
-    for name in names:
-        benchmark = registry.find(name)
-        print(f"## {name}\n\n{benchmark.says}\n")
-        for table in benchmark.run(options):
-            found.setdefault(name, []).append(table)
-            options.progress.clear()
-            print(render(table), flush=True)
-    if keep:
-        path = results.save(ran_on, found, quick=options.quick)
-        print(f"Kept in {path.relative_to(path.parent.parent.parent)}")
+    try:
+        for name in names:
+            benchmark = registry.find(name)
+            print(f"## {name}\n\n{benchmark.says}\n")
+            for table in benchmark.run(options):
+                found.setdefault(name, []).append(table)
+                options.progress.clear()
+                print(render(table), flush=True)
+    finally:  # what an interrupted run has found is kept as well
+        if keep and found:
+            path = results.save(ran_on, found, quick=options.quick)
+            print(f"Kept in {path.relative_to(path.parent.parent.parent)}")
 
 
 if __name__ == "__main__":
