@@ -127,6 +127,26 @@ def test_case_03_kept_after_the_del(worker: Worker, schedule: Schedule) -> None:
         assert PageText(worker, "Front").text == "new"
 
 
+def test_case_03_memorised_after_the_del(worker: Worker, schedule: Schedule) -> None:
+    """The same, one step later: the value was kept, and is about to be found without asking."""
+    worker.write("Front", "old")
+    shown = PageText(worker, "Front")
+    with worker.cache_manager.request():
+        assert worker.wiki.names == {"Front"}  # the request has looked at the ledger
+        contexts = [contextvars.copy_context() for _ in range(2)]
+        played = schedule(
+            """
+            reader   reaches  view: value kept, not in the memo
+            writer   ends
+            reader   ends
+            """,
+            reader=lambda: contexts[0].run(lambda: [shown.text, shown.text][0]),
+            writer=lambda: contexts[1].run(worker.write, "Front", "new"),
+        )
+        assert played["reader"] == "old"
+        assert [shown.text, shown.text, shown.text] == ["new"] * 3
+
+
 def test_case_04_del_in_a_savepoint(worker: Worker, other: Worker, schedule: Schedule) -> None:
     """Others read at the moment of the del in a savepoint that will roll back, of its own read, and
     when the outer transaction has written its rows."""
