@@ -83,7 +83,6 @@ MUTANTS = [
             G02,
             "g02_a_retriever_that_locks[postgresql]",
             "g02_a_retriever_that_locks[mariadb]",
-            "g02_a_value_from_a_replica_is_the_requests",
         ),
     ),
     Mutant(
@@ -233,13 +232,6 @@ MUTANTS = [
         "            self.label = min(self.label, entry.label)\n",
         "",
         _tests(G06, "g06_a_transaction_opened_long_before[postgresql-REPEATABLE READ]"),
-    ),
-    Mutant(
-        "a-consistent-snapshot-is-taken-for-a-plain-begin",
-        "effects.py",
-        "            transaction.label = self._core.store.label\n        elif kind is Kind.MAY_COMMIT:",
-        "        elif kind is Kind.MAY_COMMIT:",
-        _tests(G06, "g06_a_snapshot_opened_by_a_statement[mariadb]"),
     ),
     Mutant(
         "an-imported-snapshot-is-taken-for-a-new-one",
