@@ -61,8 +61,8 @@ MUTANTS = [
     Mutant(
         "one-value-for-all-classes-of-a-name",
         "descriptors.py",
-        "(self, type(instance)))",
-        "None)",
+        "return Slot(self.key_of(instance), self._slots_of(type(instance)))",
+        "return Slot(self.key_of(instance), self._slots_of(CachedPropertyBase))",
         (_15 + "two_classes_of_one_name", _15 + "inherited_with_another_helper"),
     ),
     Mutant(
