@@ -20,7 +20,7 @@ from .mutant import Mutant
 ROOT = Path(__file__).resolve().parents[2]
 #: A mutant that makes a test wait for ever is convicted by pytest's timeout; these are for one
 #: test, and for the whole of a run.
-TEST_SECONDS = 60
+TEST_SECONDS = 30
 RUN_SECONDS = 180
 
 
