@@ -14,13 +14,8 @@ from ..databases import Database, create_database, drop_database, sqlite_url
 from .broken import CACHES
 from .plan import Plan
 from .run import HEADER, row, run
-
-LEVELS = {
-    "sqlite-wal": ["DRIVER", "BEGIN", "IMMEDIATE"],
-    "sqlite-journal": ["DRIVER", "BEGIN", "IMMEDIATE"],
-    "postgresql": ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"],
-    "mariadb": ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"],
-}
+from .workloads.catalogue import WORKLOADS
+from .workloads.tables import LEVELS
 
 
 @contextmanager
@@ -49,7 +44,8 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=10.0, help="for each run")
     parser.add_argument("--processes", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--items", type=int, default=12, help="how many keys, a third is hot")
+    parser.add_argument("--workload", choices=WORKLOADS, default="mixed")
+    parser.add_argument("--items", type=int, default=0, help="how many; a few are hot")
     parser.add_argument("--seed", type=int, default=time.time_ns() % 1_000_000)
     parser.add_argument("--broken", choices=CACHES, default="", help="break the cache on purpose")
     parser.add_argument("--stories", type=int, default=3, help="how many anomalies are told")
@@ -68,6 +64,7 @@ def main() -> int:
                     seconds=options.seconds,
                     threads=options.threads,
                     items=options.items,
+                    workload=options.workload,
                     seed=options.seed,
                     broken=options.broken,
                 )

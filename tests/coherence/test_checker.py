@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from . import checker
+from . import anomaly
 from .checker import Checker
 from .history import parse
 
@@ -20,19 +20,19 @@ A end
 
 CONVICTED = {
     "stale": (
-        checker.STALE,
+        anomaly.STALE,
         COMMITTED_BY_A + "B request\nB read x: x=0:start",
     ),
     "stale through a derived attribute": (
-        checker.STALE,
+        anomaly.STALE,
         COMMITTED_BY_A + "B request\nB read sum: y=0:start x=0:start",
     ),
     "stale in the request after the own one": (
-        checker.STALE,
+        anomaly.STALE,
         COMMITTED_BY_A + "A request\nA read x: x=0:start",
     ),
     "uncommitted": (
-        checker.UNCOMMITTED,
+        anomaly.UNCOMMITTED,
         """
         A request
         A begin
@@ -44,7 +44,7 @@ CONVICTED = {
         """,
     ),
     "uncommitted and then rolled back": (
-        checker.UNCOMMITTED,
+        anomaly.UNCOMMITTED,
         """
         A request
         A begin
@@ -55,7 +55,7 @@ CONVICTED = {
         """,
     ),
     "aborted": (
-        checker.ABORTED,
+        anomaly.ABORTED,
         """
         A request
         A begin
@@ -67,7 +67,7 @@ CONVICTED = {
         """,
     ),
     "aborted, read by the one who rolled back": (
-        checker.ABORTED,
+        anomaly.ABORTED,
         """
         A request
         A begin
@@ -78,7 +78,7 @@ CONVICTED = {
         """,
     ),
     "savepoint leak": (
-        checker.SAVEPOINT_LEAK,
+        anomaly.SAVEPOINT_LEAK,
         """
         A request
         A begin
@@ -92,7 +92,7 @@ CONVICTED = {
         """,
     ),
     "savepoint leak, to another request": (
-        checker.SAVEPOINT_LEAK,
+        anomaly.SAVEPOINT_LEAK,
         """
         A request
         A begin
@@ -106,15 +106,15 @@ CONVICTED = {
         """,
     ),
     "unstable": (
-        checker.UNSTABLE,
+        anomaly.UNSTABLE,
         "B request\nB read x: x=0:start\n" + COMMITTED_BY_A + "B read x: x=1:a1",
     ),
     "unstable after an invalidation of something else": (
-        checker.UNSTABLE,
+        anomaly.UNSTABLE,
         "B request\nB read x: x=0:start\nB del y\n" + COMMITTED_BY_A + "B read x: x=1:a1",
     ),
     "lost own write in the transaction": (
-        checker.LOST_OWN_WRITE,
+        anomaly.LOST_OWN_WRITE,
         """
         A request
         A begin
@@ -124,7 +124,7 @@ CONVICTED = {
         """,
     ),
     "lost own write, the second one": (
-        checker.LOST_OWN_WRITE,
+        anomaly.LOST_OWN_WRITE,
         """
         A request
         A begin
@@ -136,7 +136,7 @@ CONVICTED = {
         """,
     ),
     "lost own write after the commit": (
-        checker.LOST_OWN_WRITE,
+        anomaly.LOST_OWN_WRITE,
         """
         A request
         A begin
@@ -148,7 +148,7 @@ CONVICTED = {
         """,
     ),
     "lost own write of a released savepoint": (
-        checker.LOST_OWN_WRITE,
+        anomaly.LOST_OWN_WRITE,
         """
         A request
         A begin
@@ -209,7 +209,7 @@ RIGHT = {
 def test_convicts(title: str) -> None:
     name, story = CONVICTED[title]
     found = Checker(parse(story)).anomalies
-    assert [anomaly.name for anomaly in found] == [name]
+    assert [found_one.name for found_one in found] == [name]
 
 
 @pytest.mark.parametrize("title", RIGHT)
@@ -228,13 +228,13 @@ def test_the_record_of_the_database_decides_about_a_commit_that_raised() -> None
         B request
         B read x: x=1:a1
         """
-    assert [a.name for a in Checker(parse(story)).anomalies] == [checker.ABORTED]
+    assert [a.name for a in Checker(parse(story)).anomalies] == [anomaly.ABORTED]
     assert Checker(parse(story), record={"a1"}).anomalies == []
 
 
 def test_a_commit_that_the_database_lost_is_told() -> None:
     found = Checker(parse(COMMITTED_BY_A), record=()).anomalies
-    assert [anomaly.name for anomaly in found] == [checker.LOST_COMMIT]
+    assert [found_one.name for found_one in found] == [anomaly.LOST_COMMIT]
 
 
 def test_an_anomaly_is_a_story() -> None:
@@ -242,7 +242,10 @@ def test_an_anomaly_is_a_story() -> None:
     told = str(found).splitlines()
     assert told[0].startswith("stale: x was x=1:a1, whose COMMIT had returned")
     assert [line.split("ms  ")[1] for line in told[1:]] == [
+        "A begin",
         "A write x=1:a1",
+        "A del x",
+        "A commit",
         "A committed",
         "B request",
         "B read x: x=0:start",

@@ -8,17 +8,18 @@ import time
 import pytest
 
 from ..databases import Database
-from .application import SQLITE_BEGINS
-from .broken import CACHES
-from .checker import (
+from .anomaly import (
     ABORTED,
     LOST_OWN_WRITE,
     STALE,
     UNCOMMITTED,
     UNSTABLE,
 )
+from .broken import CACHES
 from .plan import Plan
 from .run import HEADER, Verdict, row, run
+from .workloads.tables import SQLITE_BEGINS
+from .workloads.worker import workload_of
 
 SECONDS = float(os.environ.get("COHERENT_CACHE_RUN_SECONDS", "2"))
 
@@ -52,7 +53,7 @@ def test_nothing_is_wrong_and_little_is_computed(database: Database, number: int
     assert verdict.commits > 2
     # Not as few as possible, since loads meet with invalidations; but not one for each read.
     invalidations = verdict.writes + verdict.counts.get("prunings", 0)
-    keys = verdict.plan.items * 2
+    keys = workload_of(verdict.plan).items * 2
     assert verdict.calls <= 3 * (invalidations + keys) * verdict.processes
     assert verdict.calls <= 3 * verdict.least
 
