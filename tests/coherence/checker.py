@@ -93,11 +93,15 @@ class Checker:
 
     def _judge_part(self, request: Request, event: Event, part: Part) -> None:
         own = request.own(part.key)
+        write = self.writes[part.write]
         if own is not None:
-            if own.part.write != part.write:
+            if own is write:
+                return
+            if write is not None and write.undo is not None and write.undo.at <= event.at:
+                self._is_dirty(request, event, part, write)
+            else:
                 self._lost(request, event, own, f"{part.key} is {own.part} in this transaction")
             return
-        write = self.writes[part.write]
         if write is not None and request.wrote(write):
             return  # its own, not committed yet
         if self._is_dirty(request, event, part, write):

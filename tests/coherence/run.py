@@ -12,7 +12,7 @@ from sqlalchemy import select
 from coherent_cache import CacheManager
 
 from ..databases import Database
-from .anomaly import NAMES, Anomaly
+from .anomaly import Anomaly
 from .checker import Checker
 from .crew import Crew
 from .disturbers import Disturber
@@ -128,22 +128,3 @@ def judge(plan: Plan, processes: int, events: list[Event], committed: frozenset[
             verdict.add(event.what)
     verdict.least = len(seen)
     return verdict
-
-
-HEADER = (
-    f"{'database':15} {'isolation':16} {'reads':>7} {'writes':>7} {'commits':>7} {'rolled':>6} "
-    f"{'errors':>6} {'checks':>7} {'calls':>6} {'least':>6} {'hits':>6} "
-    f"{'lag ms':>7}  anomalies"
-)
-
-
-def row(verdict: Verdict) -> str:
-    """One line of the table."""
-    counts = verdict.counts
-    found = ", ".join(f"{verdict.count(n)} {n}" for n in NAMES if verdict.count(n)) or "none"
-    return (
-        f"{verdict.plan.kind:15} {verdict.plan.isolation:16} {verdict.reads:7} "
-        f"{verdict.writes:7} {verdict.commits:7} {counts.get('rollbacks', 0):6} "
-        f"{counts.get('errors', 0):6} {verdict.checks:7} {verdict.calls:6} {verdict.least:6} "
-        f"{verdict.hits:6.1%} {verdict.worst_lag:7.1f}  {found}"
-    )
