@@ -18,6 +18,8 @@ try:
 except ImportError:  # this form of the package has none
     FAULTS: Any = {}  # type: ignore[no-redef]
 
+__all__ = ["FAULTS", "database_of", "play"]
+
 
 @contextmanager
 def database_of(kind: str) -> Iterator[Database]:

@@ -220,6 +220,16 @@ CONVICTED = {
         anomaly.UNCOMMITTED,
         "A request\nA begin\nA write x=1:a1\nB request\nB read x: x=1:a1",
     ),
+    "unstable: written, but not invalidated": (
+        anomaly.UNSTABLE,
+        """
+        A request
+        A begin
+        A read x: x=0:start
+        A write x=1:a1
+        A read x: x=1:a1
+        """,
+    ),
     "unstable after a rollback": (
         anomaly.UNSTABLE,
         """
@@ -357,6 +367,15 @@ RIGHT |= {
         A read sum: x=0:start y=1:a1
         A rollback
         A read sum: x=0:start y=0:start
+        """,
+    "not unstable: invalidated by one of its parts, and then another was written": """
+        A request
+        A begin
+        A write x=1:a1
+        A del x
+        A read pair: x=1:a1 y=0:start
+        A write y=1:a2
+        A read pair: x=1:a1 y=1:a2
         """,
     "not uncommitted: it asked for its COMMIT just before": """
         A request
