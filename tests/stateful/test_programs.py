@@ -1,0 +1,142 @@
+"""Random programs hold on each database at each isolation level; broken caches are found out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from coherent_cache.entry import Entry, Slot
+from coherent_cache.store import Store
+from coherent_cache.transaction import Outcome, Transaction
+from coherent_cache.view import View
+
+from ..databases import Database
+from .machine import Programs, prepare, restart
+
+pytestmark = pytest.mark.long
+
+EXAMPLES = int(os.environ.get("COHERENT_CACHE_STATEFUL_EXAMPLES", "0"))
+LEVELS = {
+    "postgresql": ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"],
+    "mariadb": ["READ COMMITTED", "REPEATABLE READ"],
+}
+
+
+def run(database: Database, level: str | None, examples: int, *, shrink: bool = True) -> None:
+    """Run that many programs; those of CI are the same each time."""
+
+    def program() -> Programs:
+        restart(database)
+        return Programs(database, level)
+
+    run_state_machine_as_test(
+        program,
+        settings=settings(
+            max_examples=EXAMPLES or examples,
+            stateful_step_count=50 if EXAMPLES else 30,
+            derandomize=not EXAMPLES,
+            database=None,
+            deadline=None,
+            phases=[Phase.generate, Phase.shrink] if shrink else [Phase.generate],
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
+
+
+@pytest.mark.timeout(0 if EXAMPLES else 120)
+@pytest.mark.parametrize("number", range(3))
+def test_programs(database: Database, number: int) -> None:
+    levels: list[str | None] = [*LEVELS.get(database.kind, [None])]
+    if number < len(levels):
+        prepare(database)
+        run(database, levels[number], 30)
+
+
+# A machine that cannot fail would show nothing.
+
+
+def _publish_dirty(patch: pytest.MonkeyPatch) -> None:
+    publish = Store.publish
+
+    def dirty(self: Store, slot: Slot, entry: Entry) -> bool:
+        return publish(self, slot, Entry(entry.value, entry.label, entry.keys))
+
+    patch.setattr(Store, "publish", dirty)
+
+
+def _publish_what_was_dropped(patch: pytest.MonkeyPatch) -> None:
+    publish = Store.publish
+
+    def old(self: Store, slot: Slot, entry: Entry) -> bool:
+        return publish(self, slot, Entry(entry.value, self.label, entry.keys, entry.owners))
+
+    patch.setattr(Store, "publish", old)
+
+
+def _do_not_look_after_own_commit(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(View, "uncheck", lambda self: None)
+
+
+def _show_what_is_pending(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Transaction, "hides", lambda self, keys: False)
+
+
+def _ignore_savepoints(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Transaction, "savepoint", lambda self, name, commits=False: None)
+    patch.setattr(Transaction, "rollback_to", lambda self, name: None)
+
+
+def _keep_after_rollback(patch: pytest.MonkeyPatch) -> None:
+    end = Transaction.end
+
+    def kept(self: Transaction, outcome: Outcome) -> None:
+        private = {
+            slot: Entry(entry.value, entry.label, entry.keys)
+            for level in self._levels
+            for (_, slot), (entry, _) in level.values.items()
+        }
+        views = self._views
+        end(self, outcome)
+        for view in views if outcome is not Outcome.COMMITTED else ():
+            view.values.update(private)
+
+    patch.setattr(Transaction, "end", kept)
+
+
+def _forget_what_values_were_computed_from(patch: pytest.MonkeyPatch) -> None:
+    publish = Store.publish
+
+    def alone(self: Store, slot: Slot, entry: Entry) -> bool:
+        keys = frozenset((slot.key,))
+        return publish(self, slot, Entry(entry.value, entry.label, keys, entry.owners))
+
+    patch.setattr(Store, "publish", alone)
+
+
+@pytest.mark.on("sqlite-wal")
+@pytest.mark.parametrize(
+    "broken",
+    [
+        _publish_dirty,
+        _publish_what_was_dropped,
+        _do_not_look_after_own_commit,
+        _show_what_is_pending,
+        _ignore_savepoints,
+        _keep_after_rollback,
+        _forget_what_values_were_computed_from,
+    ],
+)
+def test_a_broken_cache_is_found_out(
+    database: Database,
+    broken: Callable[[pytest.MonkeyPatch], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    prepare(database)
+    broken(monkeypatch)
+    with pytest.raises(AssertionError) as caught:
+        run(database, None, 500, shrink=False)
+    assert " is " in str(caught.value)
