@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from sqlalchemy import event, inspect, text
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.schema import CreateSchema, DropSchema
 
-from coherent_cache import CacheManager, make_key
+from coherent_cache import CacheManager, ConfigurationError, make_key
 from coherent_cache.drivers import Result
 from coherent_cache.errors import CacheError
 
@@ -139,9 +140,8 @@ def test_a_table_of_any_name(database: Database, name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_schema_of_any_name(database: Database, name: str) -> None:
     engine = database.engine()
-    quoted = engine.dialect.identifier_preparer.quote_identifier(name)
     with engine.begin() as connection:
-        connection.exec_driver_sql(f"CREATE SCHEMA {quoted.replace('%%', '%')}")
+        connection.execute(CreateSchema(name))
     try:
         manager = CacheManager(engine, schema=name)
         manager.create_table()
@@ -150,4 +150,12 @@ def test_a_schema_of_any_name(database: Database, name: str) -> None:
         manager.close()
     finally:
         with engine.begin() as connection:
-            connection.exec_driver_sql(f"DROP SCHEMA {quoted.replace('%%', '%')} CASCADE")
+            connection.execute(DropSchema(name, cascade=True))
+
+
+@pytest.mark.on("sqlite-memory")
+@pytest.mark.parametrize("name", ["", "a\x00b", "\ud800"])
+def test_what_is_no_name(database: Database, name: str) -> None:
+    for options in ({"table": name}, {"schema": name}):
+        with pytest.raises(ConfigurationError, match="of the name"):
+            CacheManager(database.engine(), **options)  # type: ignore[arg-type]
