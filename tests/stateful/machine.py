@@ -107,7 +107,6 @@ class Client:
         self.worker.engine.dispose()
 
 
-clients = st.sampled_from("AB")
 names = st.sampled_from(NAMES)
 
 
@@ -127,6 +126,10 @@ def step(condition: Callable[[Client], object], **arguments: st.SearchStrategy[A
     return decorate
 
 
+def anyone(client: Client) -> bool:
+    return True
+
+
 def idle(client: Client) -> bool:
     return client.request is None and client.connection is None
 
@@ -144,14 +147,14 @@ def in_savepoint(client: Client) -> bool:
 
 
 class Programs(RuleBasedStateMachine):
-    """Clients A and B."""
+    """*who* are the clients."""
 
-    def __init__(self, database: Database, level: str | None) -> None:
+    def __init__(self, database: Database, level: str | None, who: str = "AB") -> None:
         super().__init__()
         self.database, self.level = database, level
         self.truth = Truth(NAMES)
         self.versions = 0
-        self.clients = {name: Client(database, level, self.truth) for name in "AB"}
+        self.clients = {name: Client(database, level, self.truth) for name in who}
 
     def teardown(self) -> None:
         for client in self.clients.values():
@@ -190,7 +193,7 @@ class Programs(RuleBasedStateMachine):
             c.do(c.connection.begin)
             c.expected.begin()
 
-    @rule(client=clients, name=names)
+    @step(anyone, name=names)
     def write(self, client: str, name: str) -> None:
         c = self.clients[client]
         self._begin(c)
@@ -198,7 +201,7 @@ class Programs(RuleBasedStateMachine):
         if not c.fails(lambda: put(c.connection, name, value)):
             c.expected.write(name, value)
 
-    @rule(client=clients, name=names)
+    @step(anyone, name=names)
     def delete(self, client: str, name: str) -> None:
         c = self.clients[client]
         self._begin(c)
@@ -261,17 +264,17 @@ class Programs(RuleBasedStateMachine):
         if not c.fails(lambda: values.append(read())):
             c.expected.check(slot, names, values[0], moment)
 
-    @rule(client=clients, name=names)
+    @step(anyone, name=names)
     def read(self, client: str, name: str) -> None:
         c = self.clients[client]
         self._read(c, f"text of {name}", name, lambda: PageText(c.worker, name).text)
 
-    @rule(client=clients)
+    @step(anyone)
     def read_both(self, client: str) -> None:
         c = self.clients[client]
         self._read(c, "both", NAMES, lambda: Both(c.worker).texts)
 
-    @rule(client=clients, name=names)
+    @step(anyone, name=names)
     def read_in_another_thread(self, client: str, name: str) -> None:
         """Of the same process, in a request of its own."""
         c = self.clients[client]
@@ -281,7 +284,7 @@ class Programs(RuleBasedStateMachine):
             return
         assert found in self.truth.since(name, self.truth.now), f"{name} is {found!r}"
 
-    @rule(client=clients, name=names)
+    @step(anyone, name=names)
     def read_slowly(self, client: str, name: str) -> None:
         """While the retriever runs, the page changes and the process looks at the ledger."""
         c = self.clients[client]
@@ -310,7 +313,7 @@ class Programs(RuleBasedStateMachine):
 
     # The surroundings
 
-    @rule(client=clients, what=st.sampled_from(["check", "evict", "prune"]))
+    @step(anyone, what=st.sampled_from(["check", "evict", "prune"]))
     def beside(self, client: str, what: str) -> None:
         """The process looks at the ledger in another thread, empties its store, or prunes."""
         manager = self.clients[client].worker.cache_manager
