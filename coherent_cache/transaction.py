@@ -7,10 +7,11 @@ events) or by a `ConnectionSource` (an application that keeps its connections it
 from __future__ import annotations
 
 import enum
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from .entry import Entries, Entry, Slot, forget
+from .points import point
 from .view import View
 
 if TYPE_CHECKING:
@@ -75,9 +76,9 @@ class _Level:
         # Private values by who computed them, and the count of writes at that time.
         self.values: dict[tuple[object, Slot], tuple[Entry, int]] = {}
 
-    def forget(self, keys: Collection[str]) -> None:
+    def forget(self, keys: frozenset[str]) -> None:
         for place, (entry, _) in list(self.values.items()):
-            if not entry.keys.isdisjoint(keys):
+            if entry.depends_on(keys):
                 self.values.pop(place, None)
 
 
@@ -135,12 +136,25 @@ class Transaction:
 
     # Invalidations
 
+    @point(after="del: pending, view not told")
     def invalidate(self, keys: Iterable[str]) -> None:
         """Let *keys* be invalidated with this transaction's commit."""
         keys = frozenset(keys)
         level = self._levels[-1]
         level.pending |= keys
         level.forget(keys)
+
+    def invalidate_early(self, keys: Iterable[str], views: Iterable[View]) -> None:
+        """`invalidate`, of *keys* that were to be invalidated before it began.
+
+        What *views* have read of them since then they saw as they would in the transaction: until
+        it writes.  (Test: test_read_between_del_and_the_first_statement.)
+        """
+        self.invalidate(keys)
+        keys = frozenset(keys)
+        for view in views:
+            for slot, entry in view.forget(keys).items():
+                self.remember(slot, self.owner, entry)
 
     def pending(self) -> list[str]:
         """The keys to write into the ledger, in one order for all transactions."""
@@ -204,7 +218,7 @@ class Transaction:
         outer = self._levels[index - 1]
         for level in self._levels[index:]:
             outer.pending |= level.pending
-            outer.forget(level.pending)
+            outer.forget(frozenset(level.pending))
             outer.values.update(level.values)
         del self._levels[index:]
 
@@ -257,9 +271,7 @@ class Transaction:
             # is committed now, so they are for this request only but no longer private to the
             # transaction.
             for slot, entry in values.items():
-                view.values.setdefault(
-                    slot, Entry(entry.value, entry.label, entry.keys, frozenset((outcome,)))
-                )
+                view.values.setdefault(slot, entry.owned_by(outcome))
             if pending:
                 view.forget(pending)
             if pending and outcome is not Outcome.ROLLED_BACK:

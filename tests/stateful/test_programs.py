@@ -65,7 +65,7 @@ def _publish_dirty(patch: pytest.MonkeyPatch) -> None:
     publish = Store.publish
 
     def dirty(self: Store, slot: Slot, entry: Entry) -> bool:
-        return publish(self, slot, Entry(entry.value, entry.label, entry.keys))
+        return publish(self, slot, Entry(slot, entry.value, entry.label, others=entry.others))
 
     patch.setattr(Store, "publish", dirty)
 
@@ -74,7 +74,8 @@ def _publish_what_was_dropped(patch: pytest.MonkeyPatch) -> None:
     publish = Store.publish
 
     def old(self: Store, slot: Slot, entry: Entry) -> bool:
-        return publish(self, slot, Entry(entry.value, self.label, entry.keys, entry.owners))
+        fresh = Entry(slot, entry.value, self.label, others=entry.others, owners=entry.owners)
+        return publish(self, slot, fresh)
 
     patch.setattr(Store, "publish", old)
 
@@ -97,7 +98,7 @@ def _keep_after_rollback(patch: pytest.MonkeyPatch) -> None:
 
     def kept(self: Transaction, outcome: Outcome) -> None:
         private = {
-            slot: Entry(entry.value, entry.label, entry.keys)
+            slot: Entry(slot, entry.value, entry.label, others=entry.others)
             for level in self._levels
             for (_, slot), (entry, _) in level.values.items()
         }
@@ -113,8 +114,7 @@ def _forget_what_values_were_computed_from(patch: pytest.MonkeyPatch) -> None:
     publish = Store.publish
 
     def alone(self: Store, slot: Slot, entry: Entry) -> bool:
-        keys = frozenset((slot.key,))
-        return publish(self, slot, Entry(entry.value, entry.label, keys, entry.owners))
+        return publish(self, slot, Entry(slot, entry.value, entry.label, owners=entry.owners))
 
     patch.setattr(Store, "publish", alone)
 
