@@ -45,6 +45,9 @@ class Core:
         self.async_engine: AsyncEngine | None = None
         if not isinstance(engine, Engine):
             self.async_engine = engine
+        for name in (table, schema):
+            if name is not None and not _can_be_a_name(name):
+                raise ConfigurationError(f"no database has a table or schema of the name {name!r}")
         self.tables = add_tables(MetaData(), table=table, schema=schema)
         self.ledger: Ledger = ledger_for(self.engine.dialect, self.tables)
         self.store = store
@@ -120,6 +123,11 @@ class Core:
         """The open transaction of *connection*, if it is one of ours."""
         watch = self.watch_of(connection)
         return None if watch is None else watch.transaction_of(connection)
+
+
+def _can_be_a_name(name: str) -> bool:
+    """Whether it is text that can be sent to a database: not empty, no NUL, no lone surrogate."""
+    return bool(name) and "\x00" not in name and not any("\ud800" <= c <= "\udfff" for c in name)
 
 
 def sync_engine(engine: Engine | AsyncEngine) -> Engine:
