@@ -62,19 +62,25 @@ def driver_errors(
     dialect: Dialect, statement: str | None = None, connection: Any = None
 ) -> Iterator[None]:
     """Wrap the driver's errors as SQLAlchemy wraps them."""
-    driver = dialect.loaded_dbapi
     try:
         yield
-    except driver.Error as error:
-        raise DBAPIError.instance(
-            statement,
-            None,
-            error,
-            driver.Error,
-            hide_parameters=True,
-            connection_invalidated=dialect.is_disconnect(error, connection, None),
-            dialect=dialect,
-        ) from error
+    except dialect.loaded_dbapi.Error as error:
+        raise wrapped(dialect, error, statement, connection) from error
+
+
+def wrapped(dialect: Dialect, error: Any, statement: str | None, connection: Any) -> Exception:
+    """Return the driver's *error* as SQLAlchemy wraps it."""
+    driver = dialect.loaded_dbapi
+    found: Exception = DBAPIError.instance(
+        statement,
+        None,
+        error,
+        driver.Error,
+        hide_parameters=True,
+        connection_invalidated=dialect.is_disconnect(error, connection, None),
+        dialect=dialect,
+    )
+    return found
 
 
 def cursor_execute(dialect: Dialect, connect: Callable[[], Any]) -> Execute:

@@ -71,9 +71,10 @@ class Reader:
         # server may have crashed, or been replaced by one that knows less.
         # (Tests: test_case_10_*, test_lost_side_connection_drops_everything.)
         position = self._position if self._side.session == self._session else None
-        news = self._ledger.read(self._side.execute, position)
+        news = self._ledger.read(self._side.run, position)
         # Applied first, then the position: an error in between reads the same news again.
-        self._store.apply(news)
+        if news.keys or not news.complete:
+            self._store.apply(news)
         self._position = news.position
         self._session = self._side.session
 

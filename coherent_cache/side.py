@@ -14,7 +14,7 @@ from typing import Any
 
 from sqlalchemy import Engine
 
-from .drivers import cursor_execute, driver_errors
+from .drivers import driver_errors, wrapped
 from .ledger import Ledger, Result
 
 _log = logging.getLogger("coherent_cache")
@@ -37,7 +37,9 @@ class SideConnection:
         self._path: str | None = None
         self._file: tuple[int, int] | None = None
         self._finalizer: Any = None
-        self._raw_execute = cursor_execute(engine.dialect, lambda: self._connection)
+        # Kept: making one each time takes as long as the statement on some drivers.
+        self._cursor: Any = None
+        self._driver_error: type[Exception] = engine.dialect.loaded_dbapi.Error
         #: Counts the sessions.  What was read in an earlier one is not joined to a later one.
         self.session = 0
 
@@ -50,10 +52,21 @@ class SideConnection:
         """Execute one statement.  After an error the connection is given up; the next call
         opens another."""
         self.open()
+        return self.run(statement, parameters)
+
+    def run(self, statement: str, parameters: Any) -> Result:
+        """`execute` where `open` was just called."""
+        cursor = self._cursor
         try:
-            return self._raw_execute(statement, parameters)
+            cursor.execute(statement, parameters)
+            rows = cursor.fetchall() if cursor.description is not None else ()
+            return Result(rows, cursor.rowcount)
+        except self._driver_error as error:
+            explained = wrapped(self._engine.dialect, error, statement, self._connection)
+            self.close()
+            raise explained from error
         except BaseException:
-            # Also a cancelled task or a timeout: an answer may still be on its way.
+            # A cancelled task, a timeout: an answer may still be on its way.
             self.close()
             raise
 
@@ -74,6 +87,7 @@ class SideConnection:
         pooled.detach()
         del pooled
         self._connection = dbapi_connection
+        self._cursor = dbapi_connection.cursor()
         if not self._engine.dialect.is_async:
             # A manager that goes takes its connections with it, at the latest at exit.  (An
             # asynchronous one cannot be closed without its event loop: `CacheManager.aclose`.)
@@ -83,12 +97,12 @@ class SideConnection:
         try:
             if self._engine.dialect.name == "sqlite":
                 # Asked, not taken from the URL, which may be a URI of SQLite's own.
-                databases = self._raw_execute("PRAGMA database_list", ()).rows
+                databases = self.run("PRAGMA database_list", ()).rows
                 self._path = next((row[2] for row in databases if row[1] == "main"), None)
             self._file = self._file_identity()
             with driver_errors(self._engine.dialect):
                 self._engine.dialect.set_isolation_level(dbapi_connection, "AUTOCOMMIT")
-            self._ledger.prepare_session(self._raw_execute)
+            self._ledger.prepare_session(self.run)
         except BaseException:
             self.close()
             raise
@@ -96,6 +110,7 @@ class SideConnection:
     def close(self) -> None:
         """Close the connection; the next use opens another."""
         connection, self._connection = self._connection, None
+        self._cursor = None
         if connection is None:
             return
         self._detach_finalizer()
@@ -110,8 +125,8 @@ class SideConnection:
         """Forget the connection without closing it: after a fork it is the parent's."""
         if self._connection is not None:
             self._detach_finalizer()
-            _inherited.append(self._connection)
-            self._connection = None
+            _inherited.append((self._connection, self._cursor))
+            self._connection = self._cursor = None
 
     def _detach_finalizer(self) -> None:
         if self._finalizer is not None:
@@ -123,7 +138,7 @@ class SideConnection:
         if not self._path:
             return None
         try:
-            found = os.stat(self._path)
+            found = os.stat(self._path)  # a microsecond
         except OSError:
             return None
         return (found.st_dev, found.st_ino)

@@ -9,10 +9,12 @@ from collections.abc import Sequence
 
 from filelock import FileLock
 from sqlalchemy import Engine, Table, inspect
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import DBAPIError, NoSuchTableError
 
 from .errors import TableError
 from .explain import missing_table
+from .ledger.base import new_token
 from .schema import LedgerTables
 
 #: Seconds to wait for another process of this host that creates the table.
@@ -27,12 +29,23 @@ def create_tables(engine: Engine, tables: LedgerTables) -> None:
         # Nothing is made next to a table that is another's.
         # (Test: test_table_of_another_program.)
         _verify(engine, [t for t in (tables.log, tables.lanes) if _exists(engine, t)])
+        made = not _exists(engine, tables.log)
         try:
             tables.metadata.create_all(engine, tables=[tables.log, tables.lanes])
+            if made and engine.dialect.name == "postgresql":
+                _insert_first_row(engine, tables.log)
         except DBAPIError:
             if not (_exists(engine, tables.log) and _exists(engine, tables.lanes)):
                 raise
     verify_tables(engine, tables)
+
+
+def _insert_first_row(engine: Engine, log: Table) -> None:
+    """A row below every transaction number, by which the first readings know that nothing was
+    pruned; no invalidation.  (`migrations.upgrade` inserts it too.)"""
+    row = {"generation": 0, "key": "", "key_hash": 0, "lane": 0, "position": 0}
+    with engine.begin() as connection:
+        connection.execute(insert(log).values(**row, token=new_token()).on_conflict_do_nothing())
 
 
 def verify_tables(engine: Engine, tables: LedgerTables) -> None:
