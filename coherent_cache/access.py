@@ -15,7 +15,7 @@ from sqlalchemy.pool import SingletonThreadPool, StaticPool
 from .drivers import cursor_execute
 from .errors import SynchronousUseError
 from .explain import explain
-from .greenlets import Mutex, in_greenlet
+from .greenlets import Mutex, in_greenlet, spawn, wait_in_greenlet
 from .ledger import Execute, LaneHolder, Ledger
 from .reader import MemoryReader, Reader
 from .side import SideConnection
@@ -36,7 +36,7 @@ class _Connections:
         self.reader = Reader(ledger, store, SideConnection(engine, ledger))
         self._writer = SideConnection(engine, ledger)
         # Guards the writer; taken before no other lock of ours, held during its I/O.
-        self._mutex = Mutex()
+        self._mutex = Mutex(engine.dialect.is_async)
         self._lane = LaneHolder()
         self._lane_session = 0
 
@@ -92,7 +92,7 @@ class LedgerAccess:
         self._start()
 
     def _start(self) -> None:
-        self._memory_reader = MemoryReader(self._ledger, self._store)
+        self._memory_reader = MemoryReader(self._ledger, self._store, is_async=self._is_async)
         self._connections = _Connections(self._engine, self._ledger, self._store)
         self._by_loop: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Connections] = (
             weakref.WeakKeyDictionary()
@@ -129,7 +129,20 @@ class LedgerAccess:
                     if execute("PRAGMA journal_mode", ()).rows[0][0] != "wal":
                         reader.check_within(execute, keep=not transaction.pending())
                         return
-            reader.check()
+            if self._is_async:
+                wait_in_greenlet(reader.acheck())
+            else:
+                reader.check()
+        except DBAPIError as error:
+            self._raise(error)
+
+    async def acheck(self, transactions: Iterable[Transaction]) -> None:
+        """`check` from a coroutine, on an asynchronous engine."""
+        if self._memory or (self._engine.dialect.name == "sqlite" and any(transactions)):
+            await spawn(self.check, transactions)
+            return
+        try:
+            await self._current().reader.acheck()
         except DBAPIError as error:
             self._raise(error)
 
@@ -184,10 +197,18 @@ class LedgerAccess:
         self._start()
 
     @property
+    def checks(self) -> int:
+        """How many checks were made."""
+        return sum(reader.checks for reader in self._readers())
+
+    @property
     def check_seconds(self) -> float:
         """How long all checks together took."""
-        readers = [c.reader.seconds for c in (self._connections, *self._by_loop.values())]
-        return sum(readers) + self._memory_reader.seconds
+        return sum(reader.seconds for reader in self._readers())
+
+    def _readers(self) -> list[Reader | MemoryReader]:
+        beside = [c.reader for c in (self._connections, *self._by_loop.values())]
+        return [*beside, self._memory_reader]
 
     def _current(self) -> _Connections:
         if not self._is_async:

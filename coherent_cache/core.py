@@ -69,6 +69,18 @@ class Core:
         commits = view.commits
         start = time.perf_counter()
         self.access.check(list(scope.transactions(self)))
+        self._looked(view, commits, start)
+
+    async def acheck(self, view: View, scope: Scope) -> None:
+        """`check` from a coroutine, on an asynchronous engine."""
+        if view.checked:
+            return
+        commits = view.commits
+        start = time.perf_counter()
+        await self.access.acheck(list(scope.transactions(self)))
+        self._looked(view, commits, start)
+
+    def _looked(self, view: View, commits: int, start: float) -> None:
         view.check_seconds += time.perf_counter() - start
         view.checks += 1
         view.label = self.store.label

@@ -10,11 +10,12 @@ from __future__ import annotations
 import logging
 import os
 import weakref
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Engine
 
-from .drivers import driver_errors, wrapped
+from .drivers import Fetch, driver_errors, driver_fetch, wrapped
 from .ledger import Ledger, Result
 
 _log = logging.getLogger("coherent_cache")
@@ -39,9 +40,15 @@ class SideConnection:
         self._finalizer: Any = None
         # Kept: making one each time takes as long as the statement on some drivers.
         self._cursor: Any = None
+        self._fetch: Fetch | None = None
         self._driver_error: type[Exception] = engine.dialect.loaded_dbapi.Error
         #: Counts the sessions.  What was read in an earlier one is not joined to a later one.
         self.session = 0
+
+    @property
+    def is_async(self) -> bool:
+        """Whether its driver is awaited."""
+        return self._engine.dialect.is_async
 
     @property
     def is_open(self) -> bool:
@@ -70,6 +77,20 @@ class SideConnection:
             self.close()
             raise
 
+    def can_fetch(self, session: int) -> bool:
+        """Whether `fetch` would reach *session*, as far as is known without asking."""
+        return (
+            self._fetch is not None
+            and session == self.session
+            and self._file == self._file_identity()
+        )
+
+    async def fetch(self, statement: str, parameters: tuple[Any, ...]) -> Sequence[Sequence[Any]]:
+        """The rows of one statement, by the driver's own coroutines.  After an error, whose
+        kind is the driver's own, close the connection."""
+        assert self._fetch is not None
+        return await self._fetch(statement, parameters)
+
     def open(self) -> None:
         """Connect if there is no connection, or if the database file was replaced."""
         if self._connection is not None and self._file == self._file_identity():
@@ -88,6 +109,7 @@ class SideConnection:
         del pooled
         self._connection = dbapi_connection
         self._cursor = dbapi_connection.cursor()
+        self._fetch = driver_fetch(self._engine.dialect, dbapi_connection)
         if not self._engine.dialect.is_async:
             # A manager that goes takes its connections with it, at the latest at exit.  (An
             # asynchronous one cannot be closed without its event loop: `CacheManager.aclose`.)
@@ -110,7 +132,7 @@ class SideConnection:
     def close(self) -> None:
         """Close the connection; the next use opens another."""
         connection, self._connection = self._connection, None
-        self._cursor = None
+        self._cursor = self._fetch = None
         if connection is None:
             return
         self._detach_finalizer()
@@ -126,7 +148,7 @@ class SideConnection:
         if self._connection is not None:
             self._detach_finalizer()
             _inherited.append((self._connection, self._cursor))
-            self._connection = self._cursor = None
+            self._connection = self._cursor = self._fetch = None
 
     def _detach_finalizer(self) -> None:
         if self._finalizer is not None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import threading
-from contextlib import AbstractContextManager
+from typing import Any
 
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
-from coherent_cache.greenlets import Mutex
+from coherent_cache.rounds import ThreadRounds
 
 from ..workers import PageText, Worker, page, put
 from .helpers import Gate, begin_with, elsewhere, in_thread, stop_check_once
@@ -78,13 +78,13 @@ def test_check_under_way_is_not_shared(
     worker.write("Front", "new")
 
     waiting = threading.Event()
-    held = Mutex.held
+    wait_for_turn = ThreadRounds.wait_for_turn
 
-    def noticed(self: Mutex) -> AbstractContextManager[None]:
+    def noticed(self: ThreadRounds, mine: Any) -> None:
         waiting.set()
-        return held(self)
+        wait_for_turn(self, mine)
 
-    monkeypatch.setattr(Mutex, "held", noticed)
+    monkeypatch.setattr(ThreadRounds, "wait_for_turn", noticed)
     late = in_thread(lambda: other.read("Front"))
     assert waiting.wait(5)
     gate.open()

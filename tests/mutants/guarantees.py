@@ -40,9 +40,9 @@ MUTANTS = [
     ),
     Mutant(
         "check-under-way-is-shared",
-        "reader.py",
-        "        arrived = self._started\n",
-        "        arrived = self._finished\n",
+        "rounds.py",
+        "                self.wait_for_turn(mine)\n",
+        "                self.wait_for_turn(mine)\n                return\n",
         _tests(G01, "check_under_way_is_not_shared"),
     ),
     Mutant(
