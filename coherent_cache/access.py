@@ -15,8 +15,10 @@ from sqlalchemy.pool import SingletonThreadPool, StaticPool
 from .drivers import cursor_execute
 from .errors import SynchronousUseError
 from .explain import explain
+from .freshness import Freshness, LastLook
 from .greenlets import Mutex, in_greenlet, spawn, wait_in_greenlet
 from .ledger import Execute, LaneHolder, Ledger
+from .points import point
 from .reader import MemoryReader, Reader
 from .side import SideConnection
 from .store import Store
@@ -81,7 +83,17 @@ class _Connections:
 class LedgerAccess:
     """The ledger, reached from wherever the caller is."""
 
-    def __init__(self, engine: Engine, ledger: Ledger, store: Store, *, is_async: bool) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        ledger: Ledger,
+        store: Store,
+        *,
+        is_async: bool,
+        freshness: Freshness,
+    ) -> None:
+        #: Tells when a check can be left out; told when this process commits.
+        self.last_look = LastLook(freshness)
         self._engine = engine
         self._ledger = ledger
         self._store = store
@@ -103,12 +115,18 @@ class LedgerAccess:
         """Whether the database is a connection, so that there can be no second one."""
         return self._memory
 
+    @point(before="look: about to begin", after="look: done, view not told")
     def check(self, transactions: Iterable[Transaction]) -> None:
         """Bring the store up to date with every commit that returned before this call.
 
         *transactions* are those open around the caller.
         """
         self.require_greenlet()
+        begun = self.last_look.begin()
+        self._check(transactions)
+        self.last_look.end(begun)
+
+    def _check(self, transactions: Iterable[Transaction]) -> None:
         try:
             if self._memory:
                 connection = self._memory_connection(transactions)
@@ -138,14 +156,17 @@ class LedgerAccess:
 
     async def acheck(self, transactions: Iterable[Transaction]) -> None:
         """`check` from a coroutine, on an asynchronous engine."""
+        begun = self.last_look.begin()
         if self._memory or (self._engine.dialect.name == "sqlite" and any(transactions)):
-            await spawn(self.check, transactions)
-            return
-        try:
-            await self._current().reader.acheck()
-        except DBAPIError as error:
-            self._raise(error)
+            await spawn(self._check, transactions)
+        else:
+            try:
+                await self._current().reader.acheck()
+            except DBAPIError as error:
+                self._raise(error)
+        self.last_look.end(begun)
 
+    @point(after="lone invalidation: committed, views not told")
     def write(self, keys: list[str]) -> None:
         """Invalidate *keys* at once, in a transaction of their own."""
         self.require_greenlet()
@@ -188,12 +209,14 @@ class LedgerAccess:
 
     def close(self) -> None:
         """Close the ledger's own connections; they open again when needed."""
+        self.last_look.forget()
         self._current().close()
 
     def after_fork(self) -> None:
         """Leave the parent's connections alone; open others when needed."""
         for connections in (self._connections, *self._by_loop.values()):
             connections.abandon()
+        self.last_look.forget()
         self._start()
 
     @property

@@ -13,6 +13,7 @@ from sqlalchemy.exc import DBAPIError
 from .access import LedgerAccess
 from .errors import CacheError, ConfigurationError
 from .explain import explain
+from .freshness import Freshness
 from .ledger import Execute, LaneHolder, Ledger, ledger_for
 from .schema import add_tables
 from .scope import Scope, current_scope, current_view, views_around
@@ -40,6 +41,7 @@ class Core:
         table: str,
         schema: str | None,
         ledger_engine: Engine | AsyncEngine | None,
+        freshness: Freshness,
     ) -> None:
         self.engine: Engine = sync_engine(engine)
         self.async_engine: AsyncEngine | None = None
@@ -51,7 +53,9 @@ class Core:
         beside = self.engine if ledger_engine is None else sync_engine(ledger_engine)
         if beside.dialect.is_async is not self.engine.dialect.is_async:
             raise ConfigurationError("engine and ledger_engine are both asynchronous, or neither")
-        self.access = LedgerAccess(beside, self.ledger, store, is_async=self.is_async)
+        self.access = LedgerAccess(
+            beside, self.ledger, store, is_async=self.is_async, freshness=freshness
+        )
         #: The engines whose transactions are watched.
         self.watches: list[EngineWatch] = []
 
@@ -68,8 +72,10 @@ class Core:
             return
         commits = view.commits
         start = time.perf_counter()
-        self.access.check(list(scope.transactions(self)))
-        self._looked(view, commits, start)
+        if commits or not self.access.last_look.will_do():
+            self.access.check(list(scope.transactions(self)))
+            self._count(view, start)
+        self._looked(view, commits)
 
     async def acheck(self, view: View, scope: Scope) -> None:
         """`check` from a coroutine, on an asynchronous engine."""
@@ -77,12 +83,16 @@ class Core:
             return
         commits = view.commits
         start = time.perf_counter()
-        await self.access.acheck(list(scope.transactions(self)))
-        self._looked(view, commits, start)
+        if commits or not self.access.last_look.will_do():
+            await self.access.acheck(list(scope.transactions(self)))
+            self._count(view, start)
+        self._looked(view, commits)
 
-    def _looked(self, view: View, commits: int, start: float) -> None:
+    def _count(self, view: View, start: float) -> None:
         view.check_seconds += time.perf_counter() - start
         view.checks += 1
+
+    def _looked(self, view: View, commits: int) -> None:
         view.label = self.store.label
         view.checked_at = commits
 
@@ -115,6 +125,7 @@ class Core:
         try:
             self.access.write(sorted(set(keys)))
         finally:
+            self.access.last_look.outdate()
             for view in views_around(self):
                 view.forget(frozenset(keys))
                 view.uncheck()

@@ -14,6 +14,7 @@ from .entry import Entry, Slot
 from .flights import Flights
 from .greenlets import current_owner, spawn, wait_for, wait_for_async
 from .load import Chain, Flight, Load, current_load, forbid_recursion
+from .points import point
 from .scope import Scope, current_scope, current_view, open_view
 from .sessions import SessionWatch
 from .source import SourceWatch
@@ -199,6 +200,7 @@ class Loader:
             await self._io(self._settle, load)
         return self._keep(read, load.result(value))
 
+    @point(after="load: label taken, no data read")
     def _begin(self, read: _Read) -> Load:
         # The label is read before the data.  Too old costs a reload, too new is wrong for good.
         label = self._store.label
@@ -209,6 +211,7 @@ class Loader:
             self._source.touch(load)
         return load
 
+    @point(before="load: data read, transactions not asked")
     def _settle(self, load: Load) -> None:
         """Ask about the transactions that the retriever read in and that go on after it."""
         if self._source is not None:

@@ -15,6 +15,7 @@ from .core import Core, sync_engine
 from .entry import Slot
 from .errors import ConfigurationError
 from .forking import tell_after_fork
+from .freshness import Freshness, Strict
 from .greenlets import spawn
 from .invalidation import AnyConnection, AnySession, Invalidator
 from .keys import check_key
@@ -47,7 +48,9 @@ class Statistics:
     evictions: int
     #: Retriever calls.
     loads: int
-    #: Seconds spent on checks of the ledger.
+    #: Checks of the ledger, each for all requests that waited for it.
+    checks: int
+    #: Seconds spent on them.
     check_seconds: float
 
 
@@ -71,6 +74,7 @@ class CacheManager:
     :param ledger_engine: another engine to the same database for the ledger's own connections,
         where *engine* goes through a pooler that hands sessions around (PgBouncer in transaction
         mode): it has to reach the server, or pool by session.
+    :param freshness: `Strict` (what None means), or `Bounded`, which leaves checks out.
     """
 
     def __init__(
@@ -85,13 +89,21 @@ class CacheManager:
         replicas: Sequence[Engine | AsyncEngine] = (),
         source: ConnectionSource | None = None,
         ledger_engine: Engine | AsyncEngine | None = None,
+        freshness: Freshness | None = None,
     ) -> None:
         if max_entries < 1:
             raise ConfigurationError(f"max_entries is at least 1, not {max_entries}")
         if max_bytes is not None and sizer is None:
             raise ConfigurationError("max_bytes needs a sizer: a callable that returns bytes")
         store = Store(max_entries, max_bytes, sizer)
-        self.core = Core(engine, store, table=table, schema=schema, ledger_engine=ledger_engine)
+        self.core = Core(
+            engine,
+            store,
+            table=table,
+            schema=schema,
+            ledger_engine=ledger_engine,
+            freshness=Strict() if freshness is None else freshness,
+        )
         self.engine: Engine = self.core.engine
         self._sessions = SessionWatch(self.core)
         self._source = SourceWatch(self.core, source) if source is not None else None
@@ -311,6 +323,7 @@ class CacheManager:
             size_bytes=self.core.store.size_bytes,
             evictions=self.core.store.evictions,
             loads=self._loader.loads,
+            checks=self.core.access.checks,
             check_seconds=self.core.access.check_seconds,
         )
 

@@ -9,6 +9,7 @@ from sqlalchemy.exc import DBAPIError
 
 from .greenlets import Mutex, spawn
 from .ledger import Execute, Ledger, News
+from .points import point
 from .rounds import TaskRounds, ThreadRounds
 from .side import SideConnection
 from .store import Store
@@ -97,6 +98,7 @@ class Reader:
         if keep:
             self._position = news.position
 
+    @point(before="check: begun, nothing read")
     def _read(self) -> None:
         self._side.open()
         # Whatever was learned in an earlier session is not joined to this one: in between the

@@ -17,6 +17,7 @@ from sqlalchemy import Engine
 
 from .drivers import Fetch, driver_errors, driver_fetch, wrapped
 from .ledger import Ledger, Result
+from .points import point
 
 _log = logging.getLogger("coherent_cache")
 
@@ -91,6 +92,7 @@ class SideConnection:
         assert self._fetch is not None
         return await self._fetch(statement, parameters)
 
+    @point(after="check: connected, nothing read")
     def open(self) -> None:
         """Connect if there is no connection, or if the database file was replaced."""
         if self._connection is not None and self._file == self._file_identity():

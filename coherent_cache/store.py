@@ -14,6 +14,7 @@ from typing import Any
 
 from .entry import Entry, Slot
 from .ledger import News
+from .points import point
 
 #: How many recent drops are remembered, for values that are still being computed.
 _REMEMBERED_DROPS = 10_000
@@ -67,6 +68,7 @@ class Store:
             self._entries.move_to_end(slot)
             return found[0]
 
+    @point(before="load: value made, not published", after="load: published, not kept")
     def publish(self, slot: Slot, entry: Entry) -> bool:
         """Keep *entry* for everybody, if it is clean and nothing it was computed from was
         dropped since its label; return whether it was kept.
@@ -98,6 +100,7 @@ class Store:
                 self.evictions += 1
             return True
 
+    @point(before="check: news read, not applied", after="check: news applied, position not moved")
     def apply(self, news: News) -> None:
         """Drop what the ledger reports, and count the reading if it brought anything."""
         with self._lock:
@@ -133,6 +136,7 @@ class Store:
         self._dropped = OrderedDict()
         self._floor = self._label
 
+    @point(before="store: in the middle of a change")
     def _remove(self, slot: Slot) -> None:
         found = self._entries.pop(slot, None)
         if found is None:

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from .entry import Entries, Entry, Slot, forget
+from .points import point
 from .view import View
 
 if TYPE_CHECKING:
@@ -135,6 +136,7 @@ class Transaction:
 
     # Invalidations
 
+    @point(after="del: pending, view not told")
     def invalidate(self, keys: Iterable[str]) -> None:
         """Let *keys* be invalidated with this transaction's commit."""
         keys = frozenset(keys)
@@ -252,6 +254,8 @@ class Transaction:
         if not self.keeps_objects:
             self.label = None
         self.dirty = self.written = self.locked = self.executed = False
+        if pending and outcome is not Outcome.ROLLED_BACK:
+            self.manager.access.last_look.outdate()
         for view in self._views:
             # What it did not invalidate keeps its one value.  Those were computed from work that
             # is committed now, so they are for this request only but no longer private to the

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .entry import Entries, Entry, Slot, forget
+from .points import point
 
 
 class View:
@@ -50,6 +51,7 @@ class View:
         """The next read has to look at the ledger."""
         self.commits += 1
 
+    @point(before="view: value found, not kept")
     def keep(self, slot: Slot, entry: Entry, changes: int) -> Entry:
         """Keep *entry*, unless the slot has one or something was invalidated since *changes* was
         read; return the entry that counts.

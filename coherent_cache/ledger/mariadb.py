@@ -28,6 +28,7 @@ from typing import Any, TypeAlias
 from sqlalchemy.engine import Dialect
 
 from ..keys import from_stored
+from ..points import point
 from ..schema import LedgerTables
 from .base import (
     NEWS_LIMIT,
@@ -83,6 +84,7 @@ class MariaDBLedger(Ledger):
         keys = self._moved(execute, position[1], now)
         return News((figure, now), keys or frozenset(), complete=keys is not None)
 
+    @point(before="check: lanes read, rows not")
     def _moved(self, execute: Execute, before: _Position, now: _Position) -> frozenset[str] | None:
         """The keys of all lanes that moved, or None if a lane does not join its last reading."""
         if before.keys() - now.keys():
@@ -178,6 +180,7 @@ class MariaDBLedger(Ledger):
         lane = self._insert_lane(execute, 0, new_token())
         return lane if self._lock(execute, prefix, lane) else None
 
+    @point(before="lane: seen free, not claimed")
     def _lock(self, execute: Execute, prefix: str, lane: int) -> bool:
         ((got,),) = execute(self.sql("SELECT GET_LOCK(?, 0)"), (f"{prefix}{lane}",)).rows
         return bool(got)
@@ -202,6 +205,10 @@ class MariaDBLedger(Ledger):
             ),
             (max(keep, 1), limit),
         ).rows
+        return self._delete(execute, commits)
+
+    @point(before="prune: rows chosen, none deleted")
+    def _delete(self, execute: Execute, commits: Sequence[Sequence[int]]) -> int:
         deleted = 0
         for chunk in chunks(commits):
             pairs = " OR ".join(["(lane = ? AND position = ?)"] * len(chunk))
