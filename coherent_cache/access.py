@@ -19,6 +19,7 @@ from .freshness import Freshness, LastLook
 from .greenlets import Mutex, in_greenlet, spawn, wait_in_greenlet
 from .ledger import Execute, LaneHolder, Ledger
 from .points import point
+from .pruning import Pruner
 from .reader import MemoryReader, Reader
 from .side import SideConnection
 from .store import Store
@@ -33,8 +34,9 @@ class _Connections:
     An asynchronous driver's connections belong to their event loop, so there is a pair a loop.
     """
 
-    def __init__(self, engine: Engine, ledger: Ledger, store: Store) -> None:
+    def __init__(self, engine: Engine, ledger: Ledger, store: Store, pruner: Pruner) -> None:
         self._ledger = ledger
+        self._pruner = pruner
         self.reader = Reader(ledger, store, SideConnection(engine, ledger))
         self._writer = SideConnection(engine, ledger)
         # Guards the writer; taken before no other lock of ours, held during its I/O.
@@ -63,6 +65,7 @@ class _Connections:
             execute(begin, ())
             try:
                 self._ledger.write(execute, keys, self._lane)
+                self._pruner.prune_within(execute, len(keys))
                 execute("COMMIT", ())
             except BaseException:
                 self._writer.close()  # and with it the transaction
@@ -91,7 +94,9 @@ class LedgerAccess:
         *,
         is_async: bool,
         freshness: Freshness,
+        pruner: Pruner,
     ) -> None:
+        self.pruner = pruner
         #: Tells when a check can be left out; told when this process commits.
         self.last_look = LastLook(freshness)
         self._engine = engine
@@ -105,7 +110,7 @@ class LedgerAccess:
 
     def _start(self) -> None:
         self._memory_reader = MemoryReader(self._ledger, self._store, is_async=self._is_async)
-        self._connections = _Connections(self._engine, self._ledger, self._store)
+        self._connections = _Connections(self._engine, self._ledger, self._store, self.pruner)
         self._by_loop: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Connections] = (
             weakref.WeakKeyDictionary()
         )
@@ -201,6 +206,12 @@ class LedgerAccess:
             self._raise(error)
             raise
 
+    def committed(self, rows: int) -> None:
+        """This process has committed *rows* invalidations, or may have."""
+        self.last_look.outdate()
+        if not self._memory:
+            self.pruner.wrote(rows)
+
     def on_connect(self, dbapi_connection: Any) -> None:
         """The pool made a connection."""
         if self._memory:
@@ -210,6 +221,7 @@ class LedgerAccess:
     def close(self) -> None:
         """Close the ledger's own connections; they open again when needed."""
         self.last_look.forget()
+        self.pruner.stop()
         self._current().close()
 
     def after_fork(self) -> None:
@@ -217,6 +229,7 @@ class LedgerAccess:
         for connections in (self._connections, *self._by_loop.values()):
             connections.abandon()
         self.last_look.forget()
+        self.pruner.after_fork()
         self._start()
 
     @property
@@ -239,7 +252,9 @@ class LedgerAccess:
         loop = asyncio.get_running_loop()
         found = self._by_loop.get(loop)
         if found is None:
-            found = self._by_loop[loop] = _Connections(self._engine, self._ledger, self._store)
+            found = self._by_loop[loop] = _Connections(
+                self._engine, self._ledger, self._store, self.pruner
+            )
         return found
 
     def _memory_connection(self, transactions: Iterable[Transaction]) -> Any:

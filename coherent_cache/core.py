@@ -15,6 +15,7 @@ from .errors import CacheError, ConfigurationError
 from .explain import explain
 from .freshness import Freshness
 from .ledger import Execute, LaneHolder, Ledger, ledger_for
+from .pruning import Pruner
 from .schema import add_tables
 from .scope import Scope, current_scope, current_view, views_around
 from .store import Store
@@ -42,6 +43,8 @@ class Core:
         schema: str | None,
         ledger_engine: Engine | AsyncEngine | None,
         freshness: Freshness,
+        prune_keep: int,
+        prune_every: int | None,
     ) -> None:
         self.engine: Engine = sync_engine(engine)
         self.async_engine: AsyncEngine | None = None
@@ -54,7 +57,12 @@ class Core:
         if beside.dialect.is_async is not self.engine.dialect.is_async:
             raise ConfigurationError("engine and ledger_engine are both asynchronous, or neither")
         self.access = LedgerAccess(
-            beside, self.ledger, store, is_async=self.is_async, freshness=freshness
+            beside,
+            self.ledger,
+            store,
+            is_async=self.is_async,
+            freshness=freshness,
+            pruner=Pruner(beside, self.ledger, keep=prune_keep, every=prune_every),
         )
         #: The engines whose transactions are watched.
         self.watches: list[EngineWatch] = []
@@ -114,6 +122,7 @@ class Core:
         """Write *keys* into the ledger in the transaction that *execute* works in."""
         try:
             self.ledger.write(execute, keys, lane)
+            self.access.pruner.prune_within(execute, len(keys))
         except DBAPIError as error:
             explained = explain(self.engine.dialect, error, self.tables.log.name, keys)
             if explained is None:
@@ -125,7 +134,7 @@ class Core:
         try:
             self.access.write(sorted(set(keys)))
         finally:
-            self.access.last_look.outdate()
+            self.access.committed(len(keys))
             for view in views_around(self):
                 view.forget(frozenset(keys))
                 view.uncheck()

@@ -24,6 +24,8 @@ Configuration, read when the manager is made:
 ``COHERENT_CACHE_MAX_BYTES``   how many bytes of values (None: any number)
 ``COHERENT_CACHE_SIZER``       a callable: a value in, its size in bytes out
 ``COHERENT_CACHE_FRESHNESS``   ``"strict"`` (the default), or seconds for `Bounded`
+``COHERENT_CACHE_PRUNE_KEEP``  how many rows the table keeps when it prunes itself (10,000)
+``COHERENT_CACHE_PRUNE_EVERY`` after how many rows it does so (1,000; None: never)
 ============================== ================================================================
 """
 
@@ -50,7 +52,16 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 _NAME = "coherent_cache"
-_OPTIONS = ("table", "schema", "max_entries", "max_bytes", "sizer", "freshness")
+_OPTIONS = (
+    "table",
+    "schema",
+    "max_entries",
+    "max_bytes",
+    "sizer",
+    "freshness",
+    "prune_keep",
+    "prune_every",
+)
 
 #: The application whose request this is, also after Flask has popped its contexts: while the
 #: body is streamed.

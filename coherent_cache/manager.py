@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -75,6 +76,8 @@ class CacheManager:
         where *engine* goes through a pooler that hands sessions around (PgBouncer in transaction
         mode): it has to reach the server, or pool by session.
     :param freshness: `Strict` (what None means), or `Bounded`, which leaves checks out.
+    :param prune_keep: how many of the newest rows of the ledger stay when it prunes itself.
+    :param prune_every: after how many rows that this process wrote it does so; None: never.
     """
 
     def __init__(
@@ -90,11 +93,15 @@ class CacheManager:
         source: ConnectionSource | None = None,
         ledger_engine: Engine | AsyncEngine | None = None,
         freshness: Freshness | None = None,
+        prune_keep: int = 10_000,
+        prune_every: int | None = 1_000,
     ) -> None:
         if max_entries < 1:
             raise ConfigurationError(f"max_entries is at least 1, not {max_entries}")
         if max_bytes is not None and sizer is None:
             raise ConfigurationError("max_bytes needs a sizer: a callable that returns bytes")
+        if prune_keep < 1 or (prune_every is not None and prune_every < 1):
+            raise ConfigurationError("prune_keep is at least 1, and prune_every too, or None")
         store = Store(max_entries, max_bytes, sizer)
         self.core = Core(
             engine,
@@ -103,6 +110,8 @@ class CacheManager:
             schema=schema,
             ledger_engine=ledger_engine,
             freshness=Strict() if freshness is None else freshness,
+            prune_keep=prune_keep,
+            prune_every=prune_every,
         )
         self.engine: Engine = self.core.engine
         self._sessions = SessionWatch(self.core)
@@ -334,6 +343,8 @@ class CacheManager:
 
     async def aclose(self) -> None:
         """`close` on an asynchronous engine, for the running event loop's connections."""
+        # Waiting for a batch to end must not stop the loop.
+        await asyncio.to_thread(self.core.access.pruner.stop)
         await spawn(self.core.access.close)
 
     def transaction_ended(self, connection: Any, committed: bool | None) -> None:

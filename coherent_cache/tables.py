@@ -25,7 +25,7 @@ def create_tables(engine: Engine, tables: LedgerTables) -> None:
     """Create what is missing; raise `TableError` if a table of that name is another's."""
     # Checking and creating are two steps.  Processes of one host take turns; one on another
     # host may still come first, which is found out by looking again.
-    with FileLock(_lock_path(engine, tables), timeout=_LOCK_SECONDS):
+    with FileLock(lock_path(engine, tables, "create"), timeout=_LOCK_SECONDS):
         # Nothing is made next to a table that is another's.
         # (Test: test_table_of_another_program.)
         _verify(engine, [t for t in (tables.log, tables.lanes) if _exists(engine, t)])
@@ -77,8 +77,9 @@ def _exists(engine: Engine, table: Table) -> bool:
         return inspect(connection).has_table(table.name, schema=table.schema)
 
 
-def _lock_path(engine: Engine, tables: LedgerTables) -> str:
+def lock_path(engine: Engine, tables: LedgerTables, purpose: str) -> str:
+    """A file that processes of this host lock, for one *purpose* on one table."""
     name = f"{engine.url.render_as_string(hide_password=True)} {tables.log.fullname}"
     digest = hashlib.sha256(name.encode()).hexdigest()[:24]
     user = os.getuid() if hasattr(os, "getuid") else 0
-    return os.path.join(tempfile.gettempdir(), f"coherent_cache-{user}-{digest}.lock")
+    return os.path.join(tempfile.gettempdir(), f"coherent_cache-{user}-{digest}.{purpose}.lock")

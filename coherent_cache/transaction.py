@@ -255,7 +255,7 @@ class Transaction:
             self.label = None
         self.dirty = self.written = self.locked = self.executed = False
         if pending and outcome is not Outcome.ROLLED_BACK:
-            self.manager.access.last_look.outdate()
+            self.manager.access.committed(len(pending))
         for view in self._views:
             # What it did not invalidate keeps its one value.  Those were computed from work that
             # is committed now, so they are for this request only but no longer private to the
