@@ -68,6 +68,7 @@ class Flights:
             if self._flights.get(slot) is flight:
                 del self._flights[slot]
 
+    @point(before="load: another is under way, not joined")
     def _may_wait(self, chain: Chain, flight: Flight) -> bool:
         if chain.holds_connection and not flight.chain.holds_connection:
             return False

@@ -16,6 +16,8 @@ import threading
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
+from .points import point
+
 _Event = TypeVar("_Event", threading.Event, asyncio.Event)
 
 
@@ -110,6 +112,7 @@ class ThreadRounds:
             self._state.end(mine, None)
             return
 
+    @point(before="check: another is under way, not waited")
     def wait_for_turn(self, mine: _Round[threading.Event]) -> None:
         """Wait until the round before has ended."""
         try:

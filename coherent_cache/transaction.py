@@ -7,7 +7,7 @@ events) or by a `ConnectionSource` (an application that keeps its connections it
 from __future__ import annotations
 
 import enum
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from .entry import Entries, Entry, Slot, forget
@@ -76,9 +76,9 @@ class _Level:
         # Private values by who computed them, and the count of writes at that time.
         self.values: dict[tuple[object, Slot], tuple[Entry, int]] = {}
 
-    def forget(self, keys: Collection[str]) -> None:
+    def forget(self, keys: frozenset[str]) -> None:
         for place, (entry, _) in list(self.values.items()):
-            if not entry.keys.isdisjoint(keys):
+            if entry.depends_on(keys):
                 self.values.pop(place, None)
 
 
@@ -206,7 +206,7 @@ class Transaction:
         outer = self._levels[index - 1]
         for level in self._levels[index:]:
             outer.pending |= level.pending
-            outer.forget(level.pending)
+            outer.forget(frozenset(level.pending))
             outer.values.update(level.values)
         del self._levels[index:]
 
@@ -261,9 +261,7 @@ class Transaction:
             # is committed now, so they are for this request only but no longer private to the
             # transaction.
             for slot, entry in values.items():
-                view.values.setdefault(
-                    slot, Entry(entry.value, entry.label, entry.keys, frozenset((outcome,)))
-                )
+                view.values.setdefault(slot, entry.owned_by(outcome))
             if pending:
                 view.forget(pending)
             if pending and outcome is not Outcome.ROLLED_BACK:

@@ -32,6 +32,7 @@ from typing import Any, NamedTuple
 from sqlalchemy.engine import Dialect
 
 from ..keys import from_stored
+from ..points import point
 from ..schema import LedgerTables
 from .base import NEWS_LIMIT, Execute, LaneHolder, Ledger, News, Question
 
@@ -180,21 +181,7 @@ class PostgreSQLLedger(Ledger):
             f"SELECT pg_current_snapshot()::text, current_setting('{_MARK}', true)", ()
         ).rows
         horizon, upper, running = _parse(snapshot)
-        rows = execute(
-            self.sql(
-                f"SELECT position, generation, token FROM {self.log_name} "
-                f"WHERE lane = 0 AND position < ? ORDER BY position DESC, generation DESC LIMIT 1"
-            ),
-            (horizon,),
-        ).rows
-        anchor = head = _Row(*rows[0]) if rows else _NO_ROW
-        rows = execute(
-            f"SELECT position, generation, token FROM {self.log_name} WHERE lane = 0 "
-            f"ORDER BY generation DESC LIMIT 1",
-            (),
-        ).rows
-        if rows and rows[0][0] >= horizon:
-            head = _Row(*rows[0])
+        anchor, head = self._known_at(execute, horizon)
         # A session without a mark may be another each time: it is never joined to the next.
         session = session or f"unknown.{secrets.token_hex(8)}"
         ((newest, now),) = execute(
@@ -220,6 +207,26 @@ class PostgreSQLLedger(Ledger):
             _Position(session, exact, snapshot, horizon, upper, running, seen, anchor, head),
             complete=False,
         )
+
+    @point(before="first look: horizon read, rows not")
+    def _known_at(self, execute: Execute, horizon: int) -> tuple[_Row, _Row]:
+        """The anchor below *horizon*, and the head."""
+        rows = execute(
+            self.sql(
+                f"SELECT position, generation, token FROM {self.log_name} "
+                f"WHERE lane = 0 AND position < ? ORDER BY position DESC, generation DESC LIMIT 1"
+            ),
+            (horizon,),
+        ).rows
+        anchor = head = _Row(*rows[0]) if rows else _NO_ROW
+        rows = execute(
+            f"SELECT position, generation, token FROM {self.log_name} WHERE lane = 0 "
+            f"ORDER BY generation DESC LIMIT 1",
+            (),
+        ).rows
+        if rows and rows[0][0] >= horizon:
+            head = _Row(*rows[0])
+        return anchor, head
 
     def write(self, execute: Execute, keys: Sequence[str], lane: LaneHolder) -> None:
         """See `Ledger.write`.  Rows are only inserted, so nobody waits for anybody."""

@@ -37,6 +37,7 @@ MUTANTS = [
             "g01_outside_a_request_each_read_looks",
             "g01_an_invalidation_of_its_own",
         ),
+        core=True,
     ),
     Mutant(
         "check-under-way-is-shared",
@@ -44,6 +45,7 @@ MUTANTS = [
         "                self.wait_for_turn(mine)\n",
         "                self.wait_for_turn(mine)\n                return\n",
         _tests(G01, "check_under_way_is_not_shared"),
+        core=True,
     ),
     Mutant(
         "a-wal-snapshot-is-taken-for-news",
@@ -109,6 +111,7 @@ MUTANTS = [
         "        return any(not keys.isdisjoint(level.pending) for level in self._levels)",
         "        return False",
         _tests(G03, "g03_in_the_transaction_and_after_it", "g03_what_depends_on_it"),
+        core=True,
     ),
     Mutant(
         "the-view-is-not-told-of-a-del",
@@ -137,6 +140,7 @@ MUTANTS = [
         "        view.checked_at = commits",
         "        view.checked_at = view.commits",
         _tests(G03, "g03_a_look_of_another_thread_of_the_request"),
+        core=True,
     ),
     # G4
     Mutant(
@@ -152,6 +156,7 @@ MUTANTS = [
             "g04_a_commit_that_a_listener_refuses[postgresql]",
             "g04_blocks_inside_each_other[postgresql]",
         ),
+        core=True,
     ),
     Mutant(
         "a-savepoint-that-rolls-back-still-invalidates",
@@ -444,5 +449,41 @@ MUTANTS = [
         "        self._remove(slot, flight)\n        flight.future.set_exception(error)",
         "        flight.future.set_exception(error)",
         _tests(G09, "g09_an_exception_reaches_those_who_asked"),
+    ),
+    # Modes
+    Mutant(
+        "bound-counts-from-the-end-of-a-check",
+        "freshness.py",
+        "        self._look = begun\n",
+        "        self._look = self.begin()\n",
+        ("test_freshness.py::test_bounded_counts_from_the_beginning_of_a_check",),
+    ),
+    Mutant(
+        "own-commits-wait-for-the-bound",
+        "freshness.py",
+        "        self._commits += 1\n",
+        "        pass\n",
+        ("test_freshness.py::test_bounded_sees_what_this_process_committed",),
+    ),
+    Mutant(
+        "a-closed-manager-vouches-for-the-bound",
+        "access.py",
+        "        self.last_look.forget()\n        self.pruner.stop()\n",
+        "        self.pruner.stop()\n",
+        ("test_freshness.py::test_bounded_serves_nothing_after_close",),
+    ),
+    Mutant(
+        "a-thread-prunes-sqlite",
+        "pruning.py",
+        'self._every is None or self._engine.dialect.name == "sqlite":',
+        "self._every is None:",
+        ("test_pruning.py::test_on_sqlite_no_thread_writes",),
+    ),
+    Mutant(
+        "every-process-prunes-at-once",
+        "pruning.py",
+        'FileLock(lock_path(self._engine, self._ledger.tables, "prune"), timeout=0)',
+        'FileLock(lock_path(self._engine, self._ledger.tables, "other"), timeout=0)',
+        ("test_pruning.py::test_one_process_of_a_host_at_a_time",),
     ),
 ]
