@@ -13,7 +13,8 @@ from coherent_cache import Bounded, CacheManager, ConfigurationError, Strict
 from coherent_cache.freshness import freshness_of
 
 from .databases import Database
-from .guarantees.helpers import Gate, in_thread, stop_check_once
+from .guarantees.helpers import in_thread
+from .schedules.schedule import Schedule
 from .workers import PageText, Worker, metadata, put
 
 BOUND = 10.0
@@ -55,21 +56,26 @@ def test_bounded_checks_once_in_so_many_seconds(worker: Worker) -> None:
     assert reader.cache_manager.statistics.checks == 2
 
 
-def test_bounded_counts_from_the_beginning_of_a_check(worker: Worker) -> None:
-    """reader   begins a check, reads the news and is held up
-    worker   commits
-    reader   applies the news, long after: the bound is over"""
+def test_bounded_counts_from_the_beginning_of_a_check(worker: Worker, schedule: Schedule) -> None:
+    """A check reads the news and is held up; when it applies them the bound is over."""
     clock = Clock()
     reader = bounded(worker.database, clock)
     worker.write("Front", "old")
-    gate = Gate()
-    stop_check_once(reader, gate)
-    early = in_thread(lambda: reader.read("Other"))
-    gate.wait()
-    clock.now += BOUND + 1
-    gate.open()
-    early.result(10)
-    assert reader.read("Front") == "old"
+
+    def wait() -> None:
+        worker.write("Front", "new")
+        clock.now += BOUND + 1
+
+    schedule(
+        """
+        early   reaches  check: news read, not applied
+        others  ends
+        early   ends
+        """,
+        early=lambda: reader.read("Front"),
+        others=wait,
+    )
+    assert reader.read("Front") == "new"
     assert reader.cache_manager.statistics.checks == 2
 
 

@@ -70,6 +70,7 @@ def test_g08_what_is_remembered_of_drops(
 
 def test_g08_a_check_costs_what_changed(worker: Worker, other: Worker) -> None:
     """Statements and rows of a check, with few keys in the table and with many."""
+    worker = Worker(worker.database, prune_every=None)  # its connection would have a lane
     counted = CountedLedger(other)
 
     def check() -> tuple[int, int]:
