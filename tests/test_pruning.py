@@ -102,8 +102,9 @@ def test_one_process_of_a_host_at_a_time(worker: Worker) -> None:
     core = churner.cache_manager.core
     before = generations(worker)
     with FileLock(lock_path(core.engine, core.tables, "prune")):
-        write_rows(churner, 30)
-        finish(churner)
+        for _ in range(3):  # on MariaDB a lane keeps its newest commit
+            write_rows(churner, 10)
+            finish(churner)
         assert generations(worker) == before + 30
 
 
