@@ -28,8 +28,8 @@ MUTANTS = [
     Mutant(
         "no-check-at-all",
         "core.py",
-        "        if view.checked:\n            return",
-        "        return",
+        '        """Look at the ledger, unless *view* has."""\n        if view.checked:\n',
+        '        """Look at the ledger, unless *view* has."""\n        if True:\n',
         _tests(
             G01,
             "g01_another_worker",
