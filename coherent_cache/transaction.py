@@ -272,6 +272,8 @@ class Transaction:
         if not self.keeps_objects:
             self.label = None
         self.dirty = self.written = self.locked = self.executed = False
+        if pending and outcome is not Outcome.ROLLED_BACK:
+            self.manager.access.committed(len(pending))
         for view, keys in self._views.items():
             concerned = pending if keys is None else pending & keys
             # What it did not invalidate keeps its one value.  Those were computed from work that

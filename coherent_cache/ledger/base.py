@@ -11,7 +11,7 @@ import abc
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar, final
+from typing import Any, NamedTuple, TypeAlias, TypeVar, final
 
 from sqlalchemy.engine import Dialect
 
@@ -38,9 +38,11 @@ class Result(NamedTuple):
 #: Executes one statement written for the driver's parameter style.
 Execute = Callable[[str, Sequence[Any]], Result]
 
+#: A statement with its parameters.
+Question: TypeAlias = tuple[str, tuple[Any, ...]]
 
-@dataclass(frozen=True, slots=True)
-class News:
+
+class News(NamedTuple):
     """What a reading of the ledger brought.
 
     *position* is where the next reading continues; only the ledger that made it understands it.
@@ -69,6 +71,8 @@ class Ledger(abc.ABC):
     #: Whether a transaction of the user keeps one snapshot from its first statement, unless
     #: `probe` finds out otherwise.
     early_check = False
+    #: Which rows of the log are invalidations.
+    invalidations = "1 = 1"
 
     def __init__(self, tables: LedgerTables, dialect: Dialect) -> None:
         self.tables = tables
@@ -81,8 +85,19 @@ class Ledger(abc.ABC):
     # What differs by database
 
     @abc.abstractmethod
-    def read(self, execute: Execute, position: Any) -> News:
-        """Return the news since *position* (None: the first reading, with no keys)."""
+    def question(self, position: Any) -> Question:
+        """Return the one statement that a check asks when there is nothing new."""
+
+    @abc.abstractmethod
+    def judge(self, position: Any, rows: Sequence[Sequence[Any]]) -> News | None:
+        """Return what the answer to `question` says; None if more has to be asked.
+
+        Without I/O, so that it serves drivers that are awaited as well.
+        """
+
+    @abc.abstractmethod
+    def catch_up(self, execute: Execute, position: Any) -> News:
+        """Return the news where `judge` could not tell them, or *position* is None."""
 
     @abc.abstractmethod
     def write(self, execute: Execute, keys: Sequence[str], lane: LaneHolder) -> None:
@@ -105,12 +120,20 @@ class Ledger(abc.ABC):
 
     # What is the same everywhere
 
+    def read(self, execute: Execute, position: Any) -> News:
+        """Return the news since *position* (None: the first reading, with no keys)."""
+        if position is not None:
+            news = self.judge(position, execute(*self.question(position)).rows)
+            if news is not None:
+                return news
+        return self.catch_up(execute, position)
+
     @final
     def status(self, execute: Execute) -> LedgerStatus:
         """Return figures about the tables."""
         (row,) = execute(
             f"SELECT COUNT(*), COUNT(DISTINCT {self._key_column}), MAX(generation) "
-            f"FROM {self.log_name}",
+            f"FROM {self.log_name} WHERE {self.invalidations}",
             (),
         ).rows
         (lanes,) = execute(f"SELECT COUNT(*) FROM {self.lanes_name}", ()).rows

@@ -85,15 +85,15 @@ MUTANTS = [
     Mutant(
         "a-look-is-over-before-it-began",
         "core.py",
-        "        commits = view.commits\n        start",
-        "        view.checked_at = commits = view.commits\n        start",
+        "            self.access.check(list",
+        "            view.checked_at = view.commits\n            self.access.check(list",
         (f"{S16}20_two_threads_look_at_once",),
     ),
     Mutant(
         "connections-survive-fork",
         "access.py",
-        "            connections.abandon()\n        self._start()\n",
-        "            connections.abandon()\n",
+        "        self.pruner.after_fork()\n        self._start()\n",
+        "        self.pruner.after_fork()\n",
         (f"{S11}12_fork_while_another_thread_stands",),
     ),
     Mutant(
