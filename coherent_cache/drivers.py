@@ -62,19 +62,24 @@ def driver_errors(
     dialect: Dialect, statement: str | None = None, connection: Any = None
 ) -> Iterator[None]:
     """Wrap the driver's errors as SQLAlchemy wraps them."""
-    driver = dialect.loaded_dbapi
     try:
         yield
-    except driver.Error as error:
-        raise DBAPIError.instance(
-            statement,
-            None,
-            error,
-            driver.Error,
-            hide_parameters=True,
-            connection_invalidated=dialect.is_disconnect(error, connection, None),
-            dialect=dialect,
-        ) from error
+    except dialect.loaded_dbapi.Error as error:
+        raise _wrapped(dialect, error, statement, connection) from error
+
+
+def _wrapped(
+    dialect: Dialect, error: Exception, statement: str | None, connection: Any
+) -> BaseException:
+    return DBAPIError.instance(
+        statement,
+        None,
+        error,
+        dialect.loaded_dbapi.Error,
+        hide_parameters=True,
+        connection_invalidated=dialect.is_disconnect(error, connection, None),  # type: ignore[arg-type]
+        dialect=dialect,
+    )
 
 
 def cursor_execute(dialect: Dialect, connect: Callable[[], Any]) -> Execute:
@@ -83,7 +88,8 @@ def cursor_execute(dialect: Dialect, connect: Callable[[], Any]) -> Execute:
 
     def execute(statement: str, parameters: Sequence[Any]) -> Result:
         connection = connect()
-        with driver_errors(dialect, statement, connection):
+        # Without `driver_errors`: a generator costs more than the statement on SQLite.
+        try:
             cursor = connection.cursor()
             try:
                 cursor.execute(statement, tuple(parameters))
@@ -91,5 +97,7 @@ def cursor_execute(dialect: Dialect, connect: Callable[[], Any]) -> Execute:
                 return Result(rows, cursor.rowcount)
             finally:
                 cursor.close()
+        except dialect.loaded_dbapi.Error as error:
+            raise _wrapped(dialect, error, statement, connection) from error
 
     return execute

@@ -146,6 +146,8 @@ class Transaction:
 
     def pending(self) -> list[str]:
         """The keys to write into the ledger, in one order for all transactions."""
+        if len(self._levels) == 1:
+            return sorted(self._levels[0].pending)
         return sorted(set().union(*(level.pending for level in self._levels)))
 
     def hides(self, keys: frozenset[str]) -> bool:
