@@ -121,6 +121,8 @@ class Transaction:
         self.joinable = False
         #: Its keys are in the ledger: nothing is written twice.
         self.written = False
+        #: What was invalidated after that, by a listener that came after ours.
+        self.late: set[str] = set()
         #: How it ended; None while it is open.
         self.outcome: Outcome | None = None
         #: Two-phase: prepared, and so beyond our reach.
@@ -143,6 +145,8 @@ class Transaction:
         level = self._levels[-1]
         level.pending |= keys
         level.forget(keys)
+        if self.written:
+            self.late |= keys
 
     def pending(self) -> list[str]:
         """The keys to write into the ledger, in one order for all transactions."""
@@ -256,6 +260,7 @@ class Transaction:
         if not self.keeps_objects:
             self.label = None
         self.dirty = self.written = self.locked = self.executed = False
+        self.late = set()
         for view in self._views:
             # What it did not invalidate keeps its one value.  Those were computed from work that
             # is committed now, so they are for this request only but no longer private to the

@@ -65,8 +65,9 @@ class LedgerWriter:
         return execute
 
     def write_unannounced(self, transaction: Transaction, dbapi_connection: Any) -> None:
-        """A COMMIT with no ``commit`` event before it: the pool's (reset_on_return="commit")."""
-        keys = () if transaction.written else transaction.pending()
+        """A COMMIT with no ``commit`` event before it: the pool's (reset_on_return="commit"), or
+        one whose other listeners have invalidated more (test_del_in_a_commit_listener)."""
+        keys = sorted(transaction.late) if transaction.written else transaction.pending()
         if keys:
             execute = cursor_execute(self._dialect, lambda: dbapi_connection)
             self._core.write_keys(execute, keys, LaneHolder())
