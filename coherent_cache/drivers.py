@@ -92,7 +92,8 @@ def cursor_execute(dialect: Dialect, connect: Callable[[], Any]) -> Execute:
 
     def execute(statement: str, parameters: Sequence[Any]) -> Result:
         connection = connect()
-        with driver_errors(dialect, statement, connection):
+        # Without `driver_errors`: a generator costs more than the statement on SQLite.
+        try:
             cursor = connection.cursor()
             try:
                 cursor.execute(statement, tuple(parameters))
@@ -100,6 +101,8 @@ def cursor_execute(dialect: Dialect, connect: Callable[[], Any]) -> Execute:
                 return Result(rows, cursor.rowcount)
             finally:
                 cursor.close()
+        except dialect.loaded_dbapi.Error as error:
+            raise wrapped(dialect, error, statement, connection) from error
 
     return execute
 

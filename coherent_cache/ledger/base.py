@@ -8,7 +8,7 @@ position of the last reading, and returns what came since.
 from __future__ import annotations
 
 import abc
-import secrets
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias, TypeVar, final
@@ -26,6 +26,10 @@ NEWS_LIMIT = 10_000
 
 #: Rows a single INSERT or DELETE of ours names, far below every driver's limit of parameters.
 ROWS_PER_STATEMENT = 500
+
+
+#: An INSERT of no more rows than this is remembered.
+_REMEMBERED_ROWS = 16
 
 
 class Result(NamedTuple):
@@ -81,6 +85,8 @@ class Ledger(abc.ABC):
         self.log_name = prepare.format_table(tables.log)
         self.lanes_name = prepare.format_table(tables.lanes)
         self._key_column = prepare.quote("key")
+        # The statements that insert few rows, by the number of rows and the position.
+        self._inserts: dict[tuple[int, str], str] = {}
 
     # What differs by database
 
@@ -163,18 +169,27 @@ class Ledger(abc.ABC):
         token: int | None = None,
     ) -> None:
         """Insert the rows of *keys*, many to a statement; *position* is an SQL expression."""
-        head = (
-            f"INSERT INTO {self.log_name} ({self._key_column}, key_hash, lane, position, token) "
-            f"VALUES "
-        )
+        # One token for all: it tells this commit from another that a restored database may
+        # have under the same number.
+        token = new_token() if token is None else token
         for chunk in chunks(keys):
             params: list[Any] = []
             for key in chunk:
                 stored = to_stored(key)
-                row_token = new_token() if token is None else token
-                params += (stored, key_hash(stored), lane, row_token)
-            values = ", ".join([f"(?, ?, ?, {position}, ?)"] * len(chunk))
-            execute(self.sql(head + values), params)
+                params += (stored, key_hash(stored), lane, token)
+            execute(self._insert(len(chunk), position), params)
+
+    def _insert(self, rows: int, position: str) -> str:
+        found = self._inserts.get((rows, position))
+        if found is None:
+            values = ", ".join([f"(?, ?, ?, {position}, ?)"] * rows)
+            found = self.sql(
+                f"INSERT INTO {self.log_name} ({self._key_column}, key_hash, lane, position, "
+                f"token) VALUES {values}"
+            )
+            if rows <= _REMEMBERED_ROWS and not position.isdigit():
+                self._inserts[rows, position] = found
+        return found
 
     @final
     @point(before="prune: rows chosen, none deleted")
@@ -206,4 +221,4 @@ def chunks(items: Sequence[_T]) -> list[Sequence[_T]]:
 
 def new_token() -> int:
     """A random positive 63-bit number, from the system: two forked processes never share it."""
-    return secrets.randbits(63)
+    return int.from_bytes(os.urandom(8), "big") >> 1
