@@ -30,8 +30,8 @@ MUTANTS = [
     Mutant(
         "the-memo-is-not-told-of-a-del",
         "view.py",
-        "        forget(self.values, keys)\n        self._empty_memo()\n",
-        "        forget(self.values, keys)\n",
+        "        found = forget(self.values, keys)\n        self._empty_memo()\n",
+        "        found = forget(self.values, keys)\n",
         ("guarantees/test_g03_own_writes.py::test_g03_in_the_transaction_and_after_it",),
         core=True,
     ),
