@@ -118,9 +118,20 @@ def test_managers_are_told_apart(worker: Worker, other: Worker) -> None:
     mine, theirs = Shop(worker), Shop(other)
     with worker.cache_manager.request():
         assert [mine.single, mine.single] != [theirs.single, theirs.single]
+        assert [mine.keyed, mine.keyed] != [theirs.keyed, theirs.keyed]
         with other.cache_manager.request():
             inner = [theirs.single, theirs.single, mine.single, mine.single]
         assert inner == [theirs.single, theirs.single, mine.single, mine.single]
+
+
+def test_each_instance_is_memorised(worker: Worker) -> None:
+    shops = [Shop(worker) for _ in range(3)]
+    with worker.cache_manager.request():
+        values = {(shop.single, shop.keyed) for shop in shops for _ in range(2)}
+        for shop in shops:
+            shop.env = None
+        assert {(shop.single, shop.keyed) for shop in shops} == values
+        assert len(values) == 1
 
 
 def test_what_is_memorised_is_a_dependency(worker: Worker, other: Worker) -> None:
