@@ -14,13 +14,11 @@ from typing import Any
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
-from sqlalchemy.util import greenlet_spawn
 
 from coherent_cache import CacheManager, cached
 from tests.databases import Database
 
 from .databases import available, fresh_database
-from .ledgers import look
 from .measure import Case, Timed, measure
 from .registry import Options
 from .tables import Table
@@ -86,7 +84,7 @@ def _cases(
             (await taken.execute(_SELECT)).scalar()
 
     async def check() -> None:
-        await greenlet_spawn(look, manager)
+        await manager.core.access.acheck(())
 
     async def request() -> None:
         with manager.request():
