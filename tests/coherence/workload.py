@@ -10,6 +10,7 @@ import time
 import traceback
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from sqlalchemy.orm import Session
 
 from ..databases import Database
 from . import broken
+from .faults import broken as broken_by_faults
 from .application import GROUP, Item, Process, Sum, item, make_engine, record
 from .history import Log, Part, current_log
 from .plan import Plan
@@ -25,6 +27,19 @@ from .plan import Plan
 
 class _Rollback(Exception):  # noqa: N818
     """A request changed its mind."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What `Plan.within` is given of a worker."""
+
+    plan: Plan
+    process: Process
+    name: str
+    #: Where the logs are.
+    logs: Path
+    #: When the work ends (`time.monotonic`).
+    until: float
 
 
 class Thread:
@@ -235,9 +250,11 @@ def work(plan: Plan, place: int, life: int, logs: Path, pipe: Any, done: Any) ->
 
 def _work(plan: Plan, place: int, name: str, logs: Path, pipe: Any, done: Any) -> None:
     if plan.broken:
-        broken.CACHES[plan.broken]()
+        {**broken.CACHES, **broken_by_faults.CACHES}[plan.broken]()
     database = Database(plan.kind, plan.url)
-    engine = make_engine(database, plan.isolation, pool_size=plan.threads + 2)
+    engine = make_engine(
+        database, plan.isolation, **{"pool_size": plan.threads + 2, **plan.engine}
+    )
     process = Process(engine, **{"max_entries": 1_000, **plan.options})
     # In the worker's memory already: what it imports and connects to is not part of the run.
     try:
@@ -258,12 +275,15 @@ def _work(plan: Plan, place: int, name: str, logs: Path, pipe: Any, done: Any) -
             failed.append(error)
 
     running = [threading.Thread(target=body, args=(thread,)) for thread in threads]
-    for one in running:
-        one.start()
-    for one in running:
-        while one.is_alive():
-            one.join(0.2)
-            done[place] = sum(thread.requests for thread in threads)
+    with contextlib.ExitStack() as stack:
+        for wrap in plan.within:
+            stack.enter_context(wrap(Work(plan, process, name, logs, until)))
+        for one in running:
+            one.start()
+        for one in running:
+            while one.is_alive():
+                one.join(0.2)
+                done[place] = sum(thread.requests for thread in threads)
     for log in logged:
         log.close()
     if failed:
