@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ..history import Event
 
 #: What disturbers write down that does no harm.
-HARMLESS = ("found", "continue", "free", "reuse")
+HARMLESS = ("found", "continue", "free", "reuse", "restored")
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import threading
 import time
 import weakref
 from collections.abc import Callable
@@ -29,8 +30,11 @@ from coherent_cache.transaction import Outcome, Transaction
 from coherent_cache.watch import EngineWatch
 from coherent_cache.writing import LedgerWriter
 
+#: For how long a database that did not answer is not asked, in seconds.
+_A_WHILE = 0.1
+
 #: How long after its COMMIT an invalidation that comes late is written, in seconds.
-_LATE = 0.01
+_LATE = 0.03
 
 
 def _invalidate_after_commit() -> None:
@@ -55,14 +59,19 @@ def _invalidate_after_commit() -> None:
 
 
 def _old_values_while_the_database_is_away() -> None:
-    """A check that fails is taken for one that brought nothing."""
+    """A check that fails is taken for one that brought nothing, and for a while nobody asks
+    again."""
     check = LedgerAccess.check
+    asks_again_at = 0.0
 
     def lenient(self: LedgerAccess, transactions: Any) -> None:
+        nonlocal asks_again_at
+        if time.monotonic() < asks_again_at:
+            return
         try:
             check(self, transactions)
         except SQLAlchemyError:
-            pass
+            asks_again_at = time.monotonic() + _A_WHILE
 
     def once(self: Reader) -> None:
         with self._mutex.held():
@@ -149,11 +158,20 @@ def _publish_what_was_overtaken() -> None:
 
 
 def _take_a_lost_answer_for_a_commit() -> None:
-    """A COMMIT that was not answered counts as one that was."""
+    """After a COMMIT that was not answered the request goes on with what it had computed."""
     end = Transaction.end
 
     def optimistic(self: Transaction, outcome: Outcome) -> None:
-        end(self, Outcome.COMMITTED if outcome is Outcome.UNKNOWN else outcome)
+        private = {
+            slot: Entry(entry.value, entry.label, entry.keys)
+            for level in self._levels
+            for (_, slot), (entry, _) in level.values.items()
+        }
+        views = self._views
+        end(self, outcome)
+        if outcome is Outcome.UNKNOWN:
+            for view in views:
+                view.values.update(private)
 
     Transaction.end = optimistic  # type: ignore[method-assign]
 
@@ -169,20 +187,15 @@ def _write_nothing_before_a_prepare() -> None:
     LedgerWriter.write = not_yet  # type: ignore[method-assign]
 
 
-def _stay_in_the_parents_transaction() -> None:
-    """A forked child goes on with the context of its parent."""
-    slots: list[Any] = [scope._scope, scope._frame]
-    kept: list[Any] = []
+def _stay_in_the_parents_view() -> None:
+    """A forked child goes on in the request of its parent."""
+    views = threading.local()
 
     def keep() -> None:
-        kept[:] = [slot.get() for slot in slots]
-
-    def go_on() -> None:
-        for slot, value in zip(slots, kept, strict=True):
-            slot.set(value)
+        views.frame = scope._frame.get()
 
     # Hooks run after a fork in the order in which they were registered.
-    os.register_at_fork(before=keep, after_in_child=go_on)
+    os.register_at_fork(before=keep, after_in_child=lambda: scope._frame.set(views.frame))
 
 
 CACHES = {
@@ -195,5 +208,5 @@ CACHES = {
     "publish-what-was-overtaken": _publish_what_was_overtaken,
     "take-a-lost-answer-for-a-commit": _take_a_lost_answer_for_a_commit,
     "write-nothing-before-a-prepare": _write_nothing_before_a_prepare,
-    "stay-in-the-parents-transaction": _stay_in_the_parents_transaction,
+    "stay-in-the-parents-view": _stay_in_the_parents_view,
 }

@@ -11,6 +11,7 @@ from .pool import pool
 from .prepared import prepared
 from .prune import prune
 from .restart import restart
+from .restore import restore
 from .stage import Fault
 
 _SQLITE = ("sqlite-wal", "sqlite-journal")
@@ -36,5 +37,6 @@ FAULTS = {
             counted=("finish",),
         ),
         Fault("prune", _ALL, prune, counted=("prune",)),
+        Fault("restore", _ALL, restore, counted=("restore",)),
     )
 }

@@ -7,9 +7,11 @@ the COMMIT, or neither.  Errors of the operating system while it writes are anot
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import random
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import Connection, event
 
@@ -41,23 +43,39 @@ class Disk(Striking):
 
 @contextmanager
 def full(work: Work) -> Iterator[None]:
-    """Transactions that begin while the disk is full do not let the file grow."""
+    """Some transactions that begin while the disk is full cannot let the file grow; others find it
+    full when their data are written and the ledger's rows come next."""
     flag = _flag(work.plan.url.database)
+    chance = random.Random(f"{work.plan.seed} {work.name} full")
+    manager: Any = work.process.cache_manager
+    core = manager.core
+    write_keys = core.write_keys
 
-    def limit(connection: Connection) -> None:
-        raw = connection.connection.dbapi_connection
-        assert raw is not None
-        cursor = raw.cursor()
+    def limit(execute: Callable[[str], Any], *, full: bool) -> None:
         pages = _NO_LIMIT
-        if flag.exists():
-            ((pages,),) = cursor.execute("PRAGMA page_count").fetchall()
-        cursor.execute(f"PRAGMA max_page_count = {pages}").fetchall()
-        cursor.close()
+        if full:
+            ((pages,),) = execute("PRAGMA page_count")
+        execute(f"PRAGMA max_page_count = {pages}")
 
-    engine = work.process.cache_manager.engine
-    event.listen(engine, "begin", limit)
+    def at_begin(connection: Connection) -> None:
+        raw: Any = connection.connection.dbapi_connection
+        is_full = flag.exists() and chance.random() < 0.3
+        limit(lambda statement: raw.execute(statement).fetchall(), full=is_full)
+
+    def before_the_ledger(execute: Any, keys: Sequence[str], lane: Any) -> None:
+        is_full = flag.exists()
+        limit(lambda statement: execute(statement, ()).rows, full=is_full)
+        # Long enough that it is the ledger that needs another page.
+        more = ["a key of the application's " + "x" * 3000] if is_full else []
+        write_keys(execute, [*keys, *more], lane)
+
+    # What is pruned leaves free pages, and the ledger would never need a new one.
+    manager.prune = lambda **_: 0
+    core.write_keys = before_the_ledger
+    event.listen(manager.engine, "begin", at_begin)
     yield
-    event.remove(engine, "begin", limit)
+    event.remove(manager.engine, "begin", at_begin)
+    del manager.prune, core.write_keys
 
 
 @contextmanager

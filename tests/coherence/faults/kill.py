@@ -41,7 +41,7 @@ def dying(work: Work) -> Iterator[None]:
         os.kill(os.getpid(), signal.SIGKILL)
         signal.pause()
 
-    moments = [BEFORE, AFTER, WRITTEN, SENT, RETURNED]
+    moments = [SENT, WRITTEN, RETURNED, AFTER, BEFORE]
     with at_moments(work, moments, 0.5, die):
         yield
     log.close()

@@ -10,6 +10,7 @@ commit returned    the server has committed, the application does not know yet
 
 from __future__ import annotations
 
+import itertools
 import random
 import threading
 import time
@@ -30,12 +31,15 @@ WRITTEN, SENT, RETURNED = "ledger written", "commit sent", "commit returned"
 def at_moments(
     work: Work, moments: list[str], every: float, action: Callable[[str], None]
 ) -> Iterator[None]:
-    """Do *action* at random ones of *moments*, *every* so many seconds on average, until the quiet
-    time at the end of the run."""
+    """Do *action* at *moments*, one after the other, *every* so many seconds on average, until the
+    quiet time at the end of the run."""
     chance = random.Random(f"{work.plan.seed} {work.name} {moments}")
     end = work.until - quiet(work.plan)
     lock = threading.Lock()
-    wanted = chance.choice(moments)
+    # A worker that has replaced another goes on where that one ended.
+    upcoming = itertools.cycle(moments)
+    for _ in range(1 + int(work.name.partition(".")[2])):
+        wanted = next(upcoming)
     due = time.monotonic() + every * chance.uniform(0.3, 1.7)
 
     def is_due(moment: str) -> bool:
@@ -48,7 +52,7 @@ def at_moments(
         try:
             is_mine = moment == wanted and now >= due
             if is_mine:
-                wanted = chance.choice(moments)
+                wanted = next(upcoming)
                 due = now + every * chance.uniform(0.3, 1.7)
             return is_mine
         finally:

@@ -11,6 +11,7 @@ meanwhile, it would never ask for.
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -18,12 +19,16 @@ from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
+from ..history import Log
+from ..workload import Thread, Work
 from .servers import Server
 from .stage import Stage
 from .striking import Striking
 
-#: How many numbers are taken and given up before a crash.
-_NUMBERS = 600
+#: Takes numbers and gives them up; in one statement, lest all threads wait meanwhile.
+_TAKE_NUMBERS = (
+    "DO $$ BEGIN FOR i IN 1..1000 LOOP PERFORM pg_current_xact_id(); ROLLBACK; END LOOP; END $$"
+)
 
 
 class Restart(Striking):
@@ -32,7 +37,7 @@ class Restart(Striking):
     def __init__(self, server: Server, every: float) -> None:
         super().__init__(every)
         self._server = server
-        self._engine = create_engine(server.url, poolclass=NullPool)
+        self._engine = create_engine(server.url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
         self._is_postgresql = server.url.get_backend_name() == "postgresql"
 
     def strike(self) -> None:
@@ -57,13 +62,15 @@ class Restart(Striking):
         last; return the last number."""
         with self._engine.connect() as barrier, self._engine.connect() as connection:
             try:
-                barrier.execute(text("SET LOCAL lock_timeout = 2000"))
+                barrier.execute(text("SET lock_timeout = 2000"))
+                barrier.execute(text("BEGIN"))
                 barrier.execute(text("LOCK TABLE record IN SHARE MODE"))
             except DBAPIError:
-                barrier.rollback()
-            for _ in range(_NUMBERS):
-                taken = _number(connection)
-            self.rest(0.05)  # the workers read on, and look at the ledger
+                pass  # somebody keeps his transaction open; then there will be fewer numbers
+            self._server.hold_back()
+            connection.execute(text(_TAKE_NUMBERS))
+            taken = _number(connection)
+            self.rest(0.03)  # the workers read on, and look at the ledger
             return taken
 
     def _pass(self, taken: int) -> None:
@@ -75,18 +82,32 @@ class Restart(Striking):
                 self.scene.did("reuse", f"{number} to {taken}")
             self.rest(0.3)
             while number <= taken:
+                connection.execute(text(_TAKE_NUMBERS))
                 number = _number(connection)
 
 
 def _number(connection: Connection) -> int:
-    """The number of a transaction that writes nothing and rolls back."""
-    number = connection.scalar(text("SELECT pg_current_xact_id()::text::bigint"))
-    connection.rollback()
-    return int(number or 0)
+    """The number of a transaction that does nothing else."""
+    return int(connection.scalar(text("SELECT pg_current_xact_id()::text::bigint")) or 0)
+
+
+@contextmanager
+def reading(work: Work) -> Iterator[None]:
+    """One thread of the worker reads only, so that it looks at the ledger also while nobody can
+    write."""
+    thread = Thread(work.plan, work.process, Log(f"{work.name}.r", work.logs / f"{work.name}.r.log"))
+    for kind in ("write_request", "script", "long", "neighbour"):
+        setattr(thread, kind, thread.read_request)
+    running = threading.Thread(target=thread.run, args=(work.until,))
+    running.start()
+    yield
+    running.join()
+    thread.log.close()
 
 
 @contextmanager
 def restart(stage: Stage) -> Iterator[None]:
     assert stage.server is not None
-    stage.disturbers.append(Restart(stage.server, 0.3))
+    stage.within(reading)
+    stage.disturbers.append(Restart(stage.server, 0.2))
     yield

@@ -84,6 +84,14 @@ class Server(abc.ABC):
             time.sleep(0.002)
         self._process = None
 
+    def hold_back(self) -> None:
+        """Stop what writes in the background: what needs no COMMIT stays in memory until the
+        server is killed."""
+        assert self._process is not None
+        for child in psutil.Process(self._process.pid).children():
+            if any("writer" in word or "checkpointer" in word for word in child.cmdline()):
+                child.suspend()
+
     def remove(self) -> None:
         if self._process is not None:
             self.kill()
@@ -119,8 +127,6 @@ class PostgreSQL(Server):
             "unix_socket_directories": str(self._directory),
             # A COMMIT writes to the operating system, which is not killed.
             "fsync": "off",
-            # What needs no COMMIT stays in the server's memory for long.
-            "wal_writer_delay": "10s",
             **settings,
         }
         self.url = URL.create(

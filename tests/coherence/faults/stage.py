@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ...databases import Database
+from ..checker import Anomaly
 from ..disturbers import Disturber
+from ..history import Event
 from ..plan import Plan
 from .audit import Audit
 from .servers import Server, private_server
@@ -24,6 +26,8 @@ class Stage:
     #: The run's own server, if one of the faults needs one.
     server: Server | None = None
     disturbers: list[Disturber] = field(default_factory=list)
+    #: Judges the history, given the database's record, where the checker alone would do it wrong.
+    judge: Callable[[Sequence[Event], Collection[str]], list[Anomaly]] | None = None
 
     def change(self, **changes: Any) -> None:
         """Change the plan."""
