@@ -9,7 +9,6 @@ from contextlib import contextmanager
 
 from sqlalchemy import URL
 
-
 #: What becomes of a packet: it is passed on, it is not and the connection ends, or it is passed on
 #: and the connection ends before its answer.
 PASS, CUT_BEFORE, CUT_AFTER = "pass", "COMMIT does not arrive", "the answer to COMMIT is lost"

@@ -11,7 +11,7 @@ from sqlalchemy import URL
 from sqlalchemy.exc import DBAPIError
 
 if TYPE_CHECKING:
-    from .workload import Work
+    from .workloads.worker import Inside
 
 #: Errors, by the name of a class of theirs, that somebody who disturbs a run explains: whatever
 #: SQLAlchemy, a driver or the system says.  "Error" is what each driver calls its own.
@@ -26,20 +26,21 @@ class Plan:
     url: URL
     isolation: str
     seconds: float = 3.0
+    #: Threads of each worker, or tasks.
     threads: int = 2
-    items: int = 12
     seed: int = 0
-    #: Transactions that stay open for so long at most, in seconds.
-    longest: float = 0.15
+    #: What they do, see `workloads.catalogue`.
+    workload: str = "mixed"
+    #: How many items there are, 0 for what the workload says.
+    items: int = 0
     #: A cache with a protection taken out, see `broken`.
     broken: str = ""
     #: Keyword arguments for the workers' `CacheManager`.
     options: Mapping[str, Any] = field(default_factory=dict)
     #: Keyword arguments for their engines, beside those for the isolation level.
     engine: Mapping[str, Any] = field(default_factory=dict)
-    #: Context managers that each worker runs its threads in, given its `Work`: what goes wrong
-    #: from within.
-    within: tuple[Callable[[Work], AbstractContextManager[None]], ...] = ()
+    #: Context managers that each worker runs its threads in: what goes wrong from within.
+    within: tuple[Callable[[Inside], AbstractContextManager[None]], ...] = ()
     #: A value may be so many milliseconds behind the newest commit when the request begins.
     bound: float = 0.0
     #: Names of classes of errors that do not count as a failure, beside what a database says of

@@ -24,7 +24,9 @@ class Aftermath:
 def aftermath(events: Iterable[Event]) -> Aftermath:
     events = list(events)
     harm = [event for event in events if event.who == "fault" and event.what not in HARMLESS]
-    last = max((event.at for event in events if event.who == "fault" and event.what != "found"), default=0)
+    last = max(
+        (event.at for event in events if event.who == "fault" and event.what != "found"), default=0
+    )
     counts = {"request": 0, "read": 0, "committed": 0}
     late: set[str] = set()
     for event in events:

@@ -9,20 +9,23 @@ from __future__ import annotations
 
 import threading
 
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, select, union_all
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from ...databases import Database
-from ..application import item
 from ..disturbers import Scene
+from ..workloads.tables import item, note
 
 #: How often the data are looked at, in seconds.
 _EVERY = 0.03
 
 
+_NEWEST = union_all(select(item.c.name, item.c.write_id), select(note.c.name, note.c.write_id))
+
+
 class Audit:
-    """Writes down ``found`` for the newest write of each item; not a fault by itself."""
+    """Writes down ``found`` for the newest write of each row; not a fault by itself."""
 
     errors: tuple[str, ...] = ()
 
@@ -54,7 +57,7 @@ class Audit:
     def _look(self, engine: Engine) -> None:
         with engine.connect() as connection:
             while not self._over.wait(_EVERY):
-                rows = connection.execute(select(item.c.name, item.c.write_id)).all()
+                rows = connection.execute(_NEWEST).all()
                 connection.rollback()
                 for name, write_id in rows:
                     if self._known.get(name) != write_id:

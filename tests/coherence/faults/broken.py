@@ -25,7 +25,6 @@ from coherent_cache.ledger.postgresql import PostgreSQLLedger
 from coherent_cache.ledger.sqlite import SQLiteLedger
 from coherent_cache.loading import Loader
 from coherent_cache.reader import Reader
-from coherent_cache.store import Store
 from coherent_cache.transaction import Outcome, Transaction
 from coherent_cache.watch import EngineWatch
 from coherent_cache.writing import LedgerWriter
@@ -145,18 +144,6 @@ def _join_whatever_is_there() -> None:
         ledger.read = read  # type: ignore[method-assign]
 
 
-def _publish_what_was_overtaken() -> None:
-    """A value that was invalidated while it was computed is kept all the same."""
-    publish = Store.publish
-
-    def late(self: Store, slot: Slot, entry: Entry) -> bool:
-        if entry.owners:
-            return False
-        return publish(self, slot, Entry(entry.value, self.label, entry.keys))
-
-    Store.publish = late  # type: ignore[method-assign]
-
-
 def _take_a_lost_answer_for_a_commit() -> None:
     """After a COMMIT that was not answered the request goes on with what it had computed."""
     end = Transaction.end
@@ -205,7 +192,6 @@ CACHES = {
     "commit-without-the-ledger": _commit_without_the_ledger,
     "trust-the-old-session": _trust_the_old_session,
     "join-whatever-is-there": _join_whatever_is_there,
-    "publish-what-was-overtaken": _publish_what_was_overtaken,
     "take-a-lost-answer-for-a-commit": _take_a_lost_answer_for_a_commit,
     "write-nothing-before-a-prepare": _write_nothing_before_a_prepare,
     "stay-in-the-parents-view": _stay_in_the_parents_view,

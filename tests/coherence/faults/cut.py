@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError
@@ -14,7 +14,9 @@ from sqlalchemy.pool import NullPool
 
 from ...proxy import CUT_AFTER, CUT_BEFORE, PASS, Proxy
 from ..disturbers import Scene
-from ..workload import Thread, Work
+from ..workloads.client import Client
+from ..workloads.work import Work
+from ..workloads.worker import Inside
 from .stage import Stage
 from .striking import Striking
 
@@ -64,24 +66,25 @@ class Cut(Striking):
 
 
 @contextmanager
-def going_on(work: Work) -> Iterator[None]:
-    """A request whose COMMIT raises goes on: it reads, as the error page would."""
-    transaction = Thread.transaction
+def going_on(work: Inside) -> Iterator[None]:
+    """A request whose transaction fails goes on: it reads, as the error page would."""
+    transaction = Client.transaction
 
-    def carefully(self: Thread, names: list[str]) -> bool:
+    @asynccontextmanager
+    async def carefully(self: Client) -> AsyncIterator[Work]:
+        has_begun = False
         try:
-            return transaction(self, names)
+            async with transaction(self) as opened:
+                has_begun = True
+                yield opened
         except Exception as error:
-            if not self.plan.explains(error):
+            if not has_begun or not self.plan.explains(error):
                 raise
             self.log.add("error", type(getattr(error, "orig", None) or error).__name__)
-            for name in names:
-                self.read(name)
-            return False
 
-    Thread.transaction = carefully  # type: ignore[method-assign]
+    Client.transaction = carefully  # type: ignore[method-assign]
     yield
-    Thread.transaction = transaction  # type: ignore[method-assign]
+    Client.transaction = transaction  # type: ignore[method-assign]
 
 
 @contextmanager

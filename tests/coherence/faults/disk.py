@@ -15,7 +15,7 @@ from typing import Any
 
 from sqlalchemy import Connection, event
 
-from ..workload import Work
+from ..workloads.worker import Inside
 from .stage import Stage
 from .striking import Striking
 
@@ -42,12 +42,12 @@ class Disk(Striking):
 
 
 @contextmanager
-def full(work: Work) -> Iterator[None]:
+def full(work: Inside) -> Iterator[None]:
     """Some transactions that begin while the disk is full cannot let the file grow; others find it
     full when their data are written and the ledger's rows come next."""
     flag = _flag(work.plan.url.database)
     chance = random.Random(f"{work.plan.seed} {work.name} full")
-    manager: Any = work.process.cache_manager
+    manager: Any = work.env.cache_manager
     core = manager.core
     write_keys = core.write_keys
 

@@ -18,7 +18,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ..history import Log
-from ..workload import Thread, Work
+from ..workloads.client import Client
+from ..workloads.environment import drive
+from ..workloads.worker import Inside
 from .moments import AFTER, BEFORE, WRITTEN, at_moments
 from .stage import Stage
 from .striking import quiet
@@ -28,7 +30,7 @@ _LIFE = 0.6
 
 
 @contextmanager
-def forking(work: Work) -> Iterator[None]:
+def forking(work: Inside) -> Iterator[None]:
     """The worker forks now and then, and waits for its children at the end."""
     log = Log("fault", work.logs / "fault.log")
     children: list[int] = []
@@ -62,10 +64,11 @@ def forking(work: Work) -> Iterator[None]:
         assert status == 0, (work.logs / f"{work.name}.forked").read_text()
 
 
-def _be_a_child(work: Work, name: str) -> None:
+def _be_a_child(work: Inside, name: str) -> None:
     signal.alarm(60)
     until = min(time.monotonic() + _LIFE, work.until - quiet(work.plan) / 2)
-    Thread(work.plan, work.process, Log(f"{name}.0", work.logs / f"{name}.0.log")).run(until)
+    log = Log(f"{name}.0", work.logs / f"{name}.0.log")
+    drive(Client(work.plan, work.env, log).run(until))
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ..history import Log
-from ..workload import Work
+from ..workloads.worker import Inside
 from .moments import AFTER, BEFORE, RETURNED, SENT, WRITTEN, at_moments
 from .stage import Stage
 from .striking import Striking
@@ -29,7 +29,7 @@ class Kill(Striking):
 
 
 @contextmanager
-def dying(work: Work) -> Iterator[None]:
+def dying(work: Inside) -> Iterator[None]:
     """The worker ends between two statements, or in its COMMIT."""
     if work.name.startswith("0."):
         yield

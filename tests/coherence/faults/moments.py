@@ -20,7 +20,7 @@ from typing import Any
 
 from sqlalchemy import event
 
-from ..workload import Work
+from ..workloads.worker import Inside
 from .striking import quiet
 
 BEFORE, AFTER = "before a statement", "after a statement"
@@ -29,7 +29,7 @@ WRITTEN, SENT, RETURNED = "ledger written", "commit sent", "commit returned"
 
 @contextmanager
 def at_moments(
-    work: Work, moments: list[str], every: float, action: Callable[[str], None]
+    work: Inside, moments: list[str], every: float, action: Callable[[str], None]
 ) -> Iterator[None]:
     """Do *action* at *moments*, one after the other, *every* so many seconds on average, until the
     quiet time at the end of the run."""
@@ -62,7 +62,7 @@ def at_moments(
         if is_due(moment):
             action(moment)
 
-    engine = work.process.cache_manager.engine
+    engine = work.env.cache_manager.engine
     dialect: Any = engine.dialect
     commit = dialect.do_commit
 

@@ -15,7 +15,7 @@ import psutil
 
 from ..disturbers import Worker
 from ..history import Log
-from ..workload import Work
+from ..workloads.worker import Inside
 from .moments import AFTER, BEFORE, RETURNED, WRITTEN, at_moments
 from .stage import Stage
 from .striking import Striking
@@ -57,7 +57,7 @@ def stands_still(worker: Worker) -> bool:
 
 
 @contextmanager
-def standing_still(work: Work) -> Iterator[None]:
+def standing_still(work: Inside) -> Iterator[None]:
     """The worker stops in a transaction, with or without the rows of the ledger written, or when
     its COMMIT has returned."""
     log = Log("fault", work.logs / "fault.log")

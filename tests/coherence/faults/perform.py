@@ -9,10 +9,10 @@ from pathlib import Path
 from sqlalchemy import select
 from sqlalchemy.pool import NullPool
 
-from ..application import record
 from ..history import read_logs
 from ..plan import Plan
 from ..run import Verdict, run
+from ..workloads.tables import record
 from .aftermath import Aftermath, aftermath
 from .servers import Server
 from .stage import Fault, staged
@@ -25,13 +25,13 @@ def perform(
     progress: Callable[[str], None] = lambda line: None,
     *,
     server: Server | None = None,
+    logs: Path | None = None,
 ) -> tuple[Verdict, Aftermath]:
     """Run *plan* with *faults*; return what it came to, and what went on afterwards."""
-    with (
-        tempfile.TemporaryDirectory() as directory,
-        staged(faults, plan, server) as stage,
-    ):
-        logs = Path(directory)
+    if logs is None:
+        with tempfile.TemporaryDirectory() as directory:
+            return perform(faults, plan, processes, progress, server=server, logs=Path(directory))
+    with staged(faults, plan, server) as stage:
         verdict = run(stage.plan, processes, progress, disturbers=stage.disturbers, logs=logs)
         events = read_logs(logs)
         if stage.judge is not None:

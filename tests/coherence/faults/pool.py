@@ -11,21 +11,21 @@ from contextlib import contextmanager
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
-from ..application import item
 from ..history import Log
 from ..plan import FAULTS
-from ..workload import Work
+from ..workloads.tables import item
+from ..workloads.worker import Inside
 from .stage import Stage
 from .striking import quiet
 
 
 @contextmanager
-def keeping(work: Work) -> Iterator[None]:
+def keeping(work: Inside) -> Iterator[None]:
     """A thread of the application takes the connection and does not give it back for a while."""
     log = Log("fault", work.logs / "fault.log")
     chance = random.Random(f"{work.plan.seed} {work.name} keeps")
     over = threading.Event()
-    engine = work.process.cache_manager.engine
+    engine = work.env.cache_manager.engine
 
     def keep() -> None:
         while not over.wait(chance.uniform(0.05, 0.3)):

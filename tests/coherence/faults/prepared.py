@@ -2,53 +2,55 @@
 
 from __future__ import annotations
 
-import contextlib
-import threading
+import random
 import time
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
-from ..workload import Thread, Work
+from ..workloads import client
+from ..workloads.environment import Environment, current_session
+from ..workloads.work import Work
+from ..workloads.worker import Inside
 from .stage import Stage
 from .striking import Striking, quiet
 
 
-class NotMineToFinish(SQLAlchemyError):
+class NotMineToFinish(SQLAlchemyError):  # noqa: N818
     """The transaction is prepared; somebody else will finish it."""
 
 
 @contextmanager
-def preparing(work: Work) -> Iterator[None]:
+def preparing(work: Inside) -> Iterator[None]:
     """Some of the worker's transactions end with their first phase."""
-    way_of = Thread.open
+    transaction = client.transaction
     end = work.until - quiet(work.plan)
+    chance = random.Random(f"{work.plan.seed} {work.name} prepares")
 
-    @contextlib.contextmanager
-    def by_two_phases(self: Thread) -> Iterator[Connection]:
-        with self.manager.engine.connect() as connection:
-            transaction = connection.begin_twophase()
+    @asynccontextmanager
+    async def by_two_phases(env: Environment, way: int) -> AsyncIterator[Work]:
+        if current_session.get() is not None or time.monotonic() > end or chance.random() < 0.5:
+            async with transaction(env, way) as found:
+                yield found
+            return
+        with env.engine.connect() as connection:
+            opened = connection.begin_twophase()
             try:
-                yield connection
+                yield Work(connection)
             except BaseException:
-                transaction.rollback()
+                opened.rollback()
                 raise
-            transaction.prepare()
+            opened.prepare()
             connection.invalidate()  # and the server lets go of it
         raise NotMineToFinish
 
-    def open_(self: Thread) -> AbstractContextManager[Connection]:
-        if time.monotonic() < end and self.random.random() < 0.5:
-            return by_two_phases(self)
-        return way_of(self)
-
-    Thread.open = open_  # type: ignore[method-assign]
+    client.transaction = by_two_phases
     yield
-    Thread.open = way_of  # type: ignore[method-assign]
+    client.transaction = transaction
 
 
 class Finish(Striking):
@@ -59,7 +61,6 @@ class Finish(Striking):
     def __init__(self, stage: Stage, every: float) -> None:
         super().__init__(every)
         self._engine = stage.database.engine(poolclass=NullPool, isolation_level="AUTOCOMMIT")
-        self._empty = threading.Event()
 
     def strike(self) -> None:
         try:

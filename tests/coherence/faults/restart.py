@@ -14,13 +14,17 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from ..history import Log
-from ..workload import Thread, Work
+from ..workloads.client import Client
+from ..workloads.environment import drive
+from ..workloads.reading import read
+from ..workloads.worker import Inside
 from .servers import Server
 from .stage import Stage
 from .striking import Striking
@@ -92,17 +96,17 @@ def _number(connection: Connection) -> int:
 
 
 @contextmanager
-def reading(work: Work) -> Iterator[None]:
+def reading(work: Inside) -> Iterator[None]:
     """One thread of the worker reads only, so that it looks at the ledger also while nobody can
     write."""
-    thread = Thread(work.plan, work.process, Log(f"{work.name}.r", work.logs / f"{work.name}.r.log"))
-    for kind in ("write_request", "script", "long", "neighbour"):
-        setattr(thread, kind, thread.read_request)
-    running = threading.Thread(target=thread.run, args=(work.until,))
+    log = Log(f"{work.name}.r", work.logs / f"{work.name}.r.log")
+    client = Client(work.plan, work.env, log)
+    client.workload = replace(client.workload, kinds={read: 1})
+    running = threading.Thread(target=lambda: drive(client.run(work.until)))
     running.start()
     yield
     running.join()
-    thread.log.close()
+    log.close()
 
 
 @contextmanager

@@ -11,7 +11,6 @@ import sqlite3
 import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, MetaData, Table
@@ -19,7 +18,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from ...databases import Database
-from ..checker import Anomaly
+from ..anomaly import Anomaly
 from ..history import Event, Part
 from .restored import Restored
 from .stage import Stage
@@ -48,7 +47,11 @@ class Restore(Striking):
             closing(sqlite3.connect(file, timeout=20)) as live,
         ):
             live.backup(dump)
-            kept = dump.execute("SELECT name, version, write_id FROM item").fetchall()
+            kept = [
+                row
+                for table in ("item", "note")
+                for row in dump.execute(f"SELECT name, version, write_id FROM {table}")
+            ]
             recorded = [row[0] for row in dump.execute("SELECT write_id FROM record")]
             self.rest(0.4)
             self.scene.did("restore")
@@ -67,7 +70,11 @@ class Restore(Striking):
         began = time.monotonic_ns()
         while not self._set_back(kept):
             pass
-        shown = [(row["name"], row["version"], row["write_id"]) for row in kept[tables.tables["item"]]]
+        shown = [
+            (row["name"], row["version"], row["write_id"])
+            for table in ("item", "note")
+            for row in kept[tables.tables[table]]
+        ]
         recorded = [row["write_id"] for row in kept[tables.tables["record"]]]
         self.done = Restored(began, time.monotonic_ns(), _parts(shown), recorded)
 

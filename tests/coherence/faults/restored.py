@@ -17,18 +17,17 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from ..checker import Anomaly, Checker
-from ..history import Event, Part, by_thread
+from ..anomaly import ABORTED, Anomaly
+from ..checker import Checker
+from ..history import START, Event, Part, by_thread
 from ..writes import Writes
-
-UNDONE = "undone"
 
 _NOW_OR_NEVER = frozenset(("begin", "del"))
 
 
 @dataclass(frozen=True)
 class Restored:
-    """From when to when it took, which items were in the dump, and the record there."""
+    """From when to when it took, which rows were in the dump, and the record there."""
 
     began: int
     ended: int
@@ -47,7 +46,7 @@ class Restored:
         for what in ("request", "begin"):
             yield Event(self.ended, "dump", what)
         for part in self.items.values():
-            if part.write != "start":
+            if part.write != START:
                 yield Event(self.ended, "dump", "write", "", (part,))
         for what in ("commit", "committed", "end"):
             yield Event(self.ended, "dump", what)
@@ -103,7 +102,9 @@ class _Undone:
             if not self._is_forgiven(event, part):
                 story = (request[0], event, write.event, write.commit, write.committed, write.undo)
                 self.anomalies.append(
-                    Anomaly(UNDONE, f"{part} is not in the database", tuple(filter(None, story)))
+                    Anomaly(
+                        ABORTED, f"{part} was undone by the restore", tuple(filter(None, story))
+                    )
                 )
             return True
         return False

@@ -134,7 +134,9 @@ class PostgreSQL(Server):
         )
         data = str(self._directory / "data")
         initdb = str(programs / "initdb")
-        self._run(initdb, "-D", data, "-U", "postgres", "-A", "trust", "-N", "--no-locale", "-EUTF8")
+        self._run(
+            initdb, "-D", data, "-U", "postgres", "-A", "trust", "-N", "--no-locale", "-EUTF8"
+        )
 
     def _command(self) -> list[str]:
         command = [self._postgres, "-D", str(self._directory / "data")]
@@ -157,7 +159,11 @@ class MariaDB(Server):
         install = shutil.which("mariadb-install-db")
         assert install is not None
         self._run(
-            install, "--no-defaults", self._data, self._user, "--auth-root-authentication-method=normal"
+            install,
+            "--no-defaults",
+            self._data,
+            self._user,
+            "--auth-root-authentication-method=normal",
         )
 
     def _command(self) -> list[str]:

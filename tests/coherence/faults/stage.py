@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ...databases import Database
-from ..checker import Anomaly
+from ..anomaly import Anomaly
 from ..disturbers import Disturber
 from ..history import Event
 from ..plan import Plan
@@ -54,9 +54,7 @@ class Fault:
 
 
 @contextmanager
-def staged(
-    faults: Sequence[Fault], plan: Plan, server: Server | None = None
-) -> Iterator[Stage]:
+def staged(faults: Sequence[Fault], plan: Plan, server: Server | None = None) -> Iterator[Stage]:
     """The stage of a run of *plan* with *faults*.
 
     *server* is one that can be killed, for faults that need it; else one is made.
