@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from ..databases import REQUIRED
-from .anomaly import ABORTED, LOST_OWN_WRITE, STALE, UNCOMMITTED
+from .anomaly import ABORTED, LOST_COMMIT, LOST_OWN_WRITE, STALE, UNCOMMITTED
 from .faults.aftermath import Aftermath
 from .faults.broken import CACHES
 from .faults.catalogue import FAULTS
@@ -128,7 +128,7 @@ CONVICTED = [
     ("restart", "postgresql", "trust-the-old-session", {STALE}),
     ("restart", "mariadb", "old-values-while-the-database-is-away", {STALE}),
     ("pool", "sqlite-wal", "old-value-for-an-error", {STALE}),
-    ("disk", "sqlite-wal", "commit-without-the-ledger", {STALE}),
+    ("disk", "sqlite-wal", "commit-without-the-ledger", {STALE, LOST_COMMIT}),
     ("fork", "postgresql", "stay-in-the-parents-view", {STALE}),
     ("prepared", "mariadb", "write-nothing-before-a-prepare", {STALE}),
     ("prune pause", "sqlite-wal", "join-whatever-is-there", {STALE}),

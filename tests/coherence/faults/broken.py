@@ -101,15 +101,20 @@ def _old_value_for_an_error() -> None:
 
 def _commit_without_the_ledger() -> None:
     """If the ledger cannot be written, the data are committed all the same."""
-    write = LedgerWriter.write
 
-    def lenient(self: LedgerWriter, *args: Any, **kwargs: Any) -> None:
-        try:
-            write(self, *args, **kwargs)
-        except SQLAlchemyError:
-            pass
+    def lenient(original: Callable[..., None]) -> Callable[..., None]:
+        def write(self: LedgerWriter, *args: Any, **kwargs: Any) -> None:
+            try:
+                original(self, *args, **kwargs)
+            except SQLAlchemyError:
+                pass
 
-    LedgerWriter.write = lenient  # type: ignore[method-assign]
+        return write
+
+    LedgerWriter.write = lenient(LedgerWriter.write)  # type: ignore[method-assign]
+    LedgerWriter.write_unannounced = lenient(  # type: ignore[method-assign]
+        LedgerWriter.write_unannounced
+    )
 
 
 def _trust_the_old_session() -> None:
