@@ -25,7 +25,7 @@ from .workloads.tables import LEVELS
 
 pytestmark = pytest.mark.long
 
-SECONDS = float(os.environ.get("COHERENT_CACHE_RUN_SECONDS", "2.5"))
+SECONDS = float(os.environ.get("COHERENT_CACHE_RUN_SECONDS", "2"))
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +143,7 @@ CONVICTED = [
 def test_a_broken_cache_is_convicted(
     play: Any, faults: str, kind: str, broken: str, names: set[str]
 ) -> None:
-    verdict, _ = play(faults, kind, broken=broken, seconds=max(SECONDS, 3.5))
+    verdict, _ = play(faults, kind, broken=broken, seconds=max(SECONDS, 3))
     assert {anomaly.name for anomaly in verdict.anomalies} & names
 
 

@@ -68,7 +68,7 @@ class Restart(Striking):
             try:
                 barrier.execute(text("SET lock_timeout = 2000"))
                 barrier.execute(text("BEGIN"))
-                barrier.execute(text("LOCK TABLE record IN SHARE MODE"))
+                barrier.execute(text("LOCK TABLE record, cache IN SHARE MODE"))
             except DBAPIError:
                 pass  # somebody keeps his transaction open; then there will be fewer numbers
             self._server.hold_back()
