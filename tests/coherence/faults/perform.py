@@ -13,6 +13,7 @@ from ..history import read_logs
 from ..plan import Plan
 from ..run import Verdict, run
 from ..workloads.tables import record
+from ..workloads.worker import workload_of
 from .aftermath import Aftermath, aftermath
 from .servers import Server
 from .stage import Fault, staged
@@ -28,6 +29,8 @@ def perform(
     logs: Path | None = None,
 ) -> tuple[Verdict, Aftermath]:
     """Run *plan* with *faults*; return what it came to, and what went on afterwards."""
+    if workload_of(plan).is_async:
+        raise ValueError(f"faults are for threads, not for the tasks of {plan.workload!r}")
     if logs is None:
         with tempfile.TemporaryDirectory() as directory:
             return perform(faults, plan, processes, progress, server=server, logs=Path(directory))
@@ -38,4 +41,5 @@ def perform(
             with stage.database.engine(poolclass=NullPool).connect() as connection:
                 there = frozenset(connection.scalars(select(record.c.write_id)))
             verdict.anomalies = stage.judge(events, there)
+            verdict.worst_lag = 0.0  # versions went back, so it says nothing
         return verdict, aftermath(events)
