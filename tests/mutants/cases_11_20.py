@@ -39,6 +39,13 @@ MUTANTS = [
         (_12 + "open_transaction", _12 + "view"),
     ),
     Mutant(
+        "load-survives-fork",
+        "load.py",
+        "    current_load.set(None)\n",
+        "    pass\n",
+        (_12 + "inside_a_retriever",),
+    ),
+    Mutant(
         "store-lock-survives-fork",
         "store.py",
         "        self._lock = threading.Lock()\n        self._label += 1\n",
