@@ -11,7 +11,7 @@ from sqlalchemy import URL
 from sqlalchemy.exc import DBAPIError
 
 if TYPE_CHECKING:
-    from .workloads.worker import Work
+    from .workloads.worker import Inside
 
 #: Errors, by the name of a class of theirs, that somebody who disturbs a run explains: whatever
 #: SQLAlchemy, a driver or the system says.  "Error" is what each driver calls its own.
@@ -39,9 +39,8 @@ class Plan:
     options: Mapping[str, Any] = field(default_factory=dict)
     #: Keyword arguments for their engines, beside those for the isolation level.
     engine: Mapping[str, Any] = field(default_factory=dict)
-    #: Context managers that each worker runs its threads or tasks in, given its `Work`: what goes
-    #: wrong from within.
-    within: tuple[Callable[[Work], AbstractContextManager[None]], ...] = ()
+    #: Context managers that each worker runs its threads in: what goes wrong from within.
+    within: tuple[Callable[[Inside], AbstractContextManager[None]], ...] = ()
     #: A value may be so many milliseconds behind the newest commit when the request begins.
     bound: float = 0.0
     #: Names of classes of errors that do not count as a failure, beside what a database says of

@@ -15,6 +15,7 @@ from typing import Any
 
 from ...databases import Database
 from .. import broken
+from ..faults import broken as broken_by_faults
 from ..history import Log
 from ..plan import Plan
 from .attributes import Item
@@ -32,11 +33,11 @@ def workload_of(plan: Plan) -> Workload:
 
 
 @dataclass(frozen=True)
-class Work:
+class Inside:
     """What `Plan.within` is given of a worker."""
 
     plan: Plan
-    process: Environment
+    env: Environment
     name: str
     #: Where the logs are.
     logs: Path
@@ -68,7 +69,7 @@ class Place:
         """What the plan wraps around the work."""
         with contextlib.ExitStack() as stack:
             for wrap in self.plan.within:
-                stack.enter_context(wrap(Work(self.plan, env, self.name, self.logs, until)))
+                stack.enter_context(wrap(Inside(self.plan, env, self.name, self.logs, until)))
             yield
 
     def until(self) -> float:
@@ -100,7 +101,7 @@ def work(plan: Plan, place: int, life: int, logs: Path, pipe: Connection, done: 
     """The whole life of a worker."""
     try:
         if plan.broken:
-            broken.CACHES[plan.broken]()
+            {**broken.CACHES, **broken_by_faults.CACHES}[plan.broken]()
         here = Place(plan, place, life, logs, pipe, done)
         if here.workload.is_async:
             asyncio.run(_run_tasks(here))
