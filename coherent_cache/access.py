@@ -17,6 +17,7 @@ from .errors import SynchronousUseError
 from .explain import explain
 from .greenlets import Mutex, in_greenlet
 from .ledger import Execute, LaneHolder, Ledger
+from .points import point
 from .reader import MemoryReader, Reader
 from .side import SideConnection
 from .store import Store
@@ -103,6 +104,7 @@ class LedgerAccess:
         """Whether the database is a connection, so that there can be no second one."""
         return self._memory
 
+    @point(before="look: about to begin", after="look: done, view not told")
     def check(self, transactions: Iterable[Transaction]) -> None:
         """Bring the store up to date with every commit that returned before this call.
 
@@ -133,6 +135,7 @@ class LedgerAccess:
         except DBAPIError as error:
             self._raise(error)
 
+    @point(after="lone invalidation: committed, views not told")
     def write(self, keys: list[str]) -> None:
         """Invalidate *keys* at once, in a transaction of their own."""
         self.require_greenlet()

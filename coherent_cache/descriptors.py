@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import functools
 import inspect
+import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from .entry import Slot
 from .errors import ConfigurationError, KeyTypeError
+from .getters import UNKNOWN, Getter, keyed_getter, known, singleton_getter
 from .keys import make_key
 from .resolve import manager_of
 
@@ -30,15 +32,19 @@ class CachedPropertyBase(property, Generic[_T]):
     """
 
     def __init__(self, retriever: Callable[[Any], _T], doc: str | None = None) -> None:
-        super().__init__(retriever, doc=doc)
         self.retriever = retriever
         #: The name it was first given in a class body, and that class.
         self.name: str | None = None
         self.owner: type | None = None
         function: Any = inspect.unwrap(retriever)
+        self._slots: weakref.WeakKeyDictionary[type, _Slots]
+        self._last: tuple[type, _Slots] | None
         #: ``module.Class.attribute``, of the class that defines it.
         self.prefix = f"{function.__module__}.{_name_of(function)}"
         self.is_async = inspect.iscoroutinefunction(retriever)
+        self._forget_slots()
+        # `property` is given the fast getter; ``__get__`` is its own, also on the class.
+        super().__init__(functools.wraps(retriever)(self._make_getter()), doc=doc)
         functools.update_wrapper(self, retriever, updated=())  # type: ignore[arg-type]
         if doc is not None:
             self.__doc__ = doc
@@ -54,6 +60,7 @@ class CachedPropertyBase(property, Generic[_T]):
         ):
             self.owner, self.name = owner, name
             self.prefix = f"{owner.__module__}.{owner.__qualname__}.{name}"
+            self._forget_slots()
 
     def key_of(self, instance: Any) -> str:
         """The key of the attribute's value on *instance*."""
@@ -74,20 +81,51 @@ class CachedPropertyBase(property, Generic[_T]):
             overridden = overridden or found is self
         return frozenset(keys)
 
-    @overload
-    def __get__(self, instance: None, owner: type | None = None, /) -> Self: ...
-    @overload
-    def __get__(self, instance: object, owner: type | None = None, /) -> _T: ...
-    def __get__(self, instance: Any, owner: type | None = None, /) -> Any:
-        if instance is None:
-            return self
+    if TYPE_CHECKING:
+
+        @overload
+        def __get__(self, instance: None, owner: type | None = None, /) -> Self: ...
+        @overload
+        def __get__(self, instance: object, owner: type | None = None, /) -> _T: ...
+        def __get__(self, instance: Any, owner: type | None = None, /) -> Any: ...
+
+    def _make_getter(self) -> Getter:
+        """The function that `property` calls; see `getters`."""
+        return lambda instance: self._read(instance)
+
+    def slot_of(self, instance: Any) -> Slot:
+        """Where the value of *instance* lives."""
+        return Slot(self.key_of(instance), self._slots_of(type(instance)))
+
+    def _read(self, instance: Any) -> Any:
+        """Read the attribute, whatever it takes."""
+        return self._read_slot(instance, self.slot_of(instance))
+
+    def _read_slot(self, instance: Any, slot: Slot) -> Any:
         manager = manager_of(instance, self.prefix)
-        # Instances of a subclass, or of another class with the same name, may compute
-        # something else under the same key: they have a value of their own.
-        slot = Slot(self.key_of(instance), (self, type(instance)))
         if self.is_async:
             return manager.aget_slot(slot, lambda: self.retriever(instance))  # type: ignore
         return manager.get_slot(slot, lambda: self.retriever(instance))
+
+    def _slots_of(self, kind: type) -> _Slots:
+        """The slots of instances of *kind*.
+
+        Instances of a subclass, or of another class with the same name, may compute something
+        else under the same key: they have values of their own.
+        """
+        kept = self._last
+        if kept is not None and kept[0] is kind:
+            return kept[1]
+        found = self._slots.get(kind)
+        if found is None:
+            found = self._slots.setdefault(kind, _Slots(kind))
+        self._last = (kind, found)
+        return found
+
+    def _forget_slots(self) -> None:
+        self._slots = weakref.WeakKeyDictionary()
+        # Those of the class that was asked for last: mostly there is one only.
+        self._last = None
 
     def __set__(self, instance: Any, value: Any, /) -> None:
         raise AttributeError(
@@ -110,6 +148,11 @@ class CachedSingletonProperty(CachedPropertyBase[_T]):
         """Make a keyed attribute of *retriever*."""
         return CachedProperty(retriever, key=self.retriever)
 
+    def _make_getter(self) -> Getter:
+        if self.is_async or type(self).key_of is not CachedPropertyBase.key_of:
+            return super()._make_getter()
+        return singleton_getter(self, self._read)
+
 
 class CachedProperty(CachedPropertyBase[_T]):
     """A cached attribute with one value for each key part.
@@ -124,17 +167,75 @@ class CachedProperty(CachedPropertyBase[_T]):
         key: str | Callable[[Any], Any],
         doc: str | None = None,
     ) -> None:
-        super().__init__(retriever, doc)
         self.key = key
+        super().__init__(retriever, doc)
 
     def key_of(self, instance: Any) -> str:
         """See `CachedPropertyBase.key_of`."""
-        part = getattr(instance, self.key) if isinstance(self.key, str) else self.key(instance)
+        return self._key_of_part(self._part_of(instance))
+
+    def _part_of(self, instance: Any) -> Any:
+        return getattr(instance, self.key) if isinstance(self.key, str) else self.key(instance)
+
+    def _key_of_part(self, part: Any) -> str:
         try:
             return make_key(self.prefix, part)
         except KeyTypeError as error:
             named = repr(self.key) if isinstance(self.key, str) else "the callable given"
             raise KeyTypeError(f"{self.prefix}, keyed by {named}: {error}") from None
+
+    def slot_of(self, instance: Any) -> Slot:
+        """See `CachedPropertyBase.slot_of`."""
+        if type(self).key_of is not CachedProperty.key_of:
+            return super().slot_of(instance)
+        return self._slot_of_part(instance, self._part_of(instance))
+
+    def _slot_of_part(self, instance: Any, part: Any) -> Slot:
+        slots = self._slots_of(type(instance))
+        # By part only where equal parts are the same part: 1 == True == 1.0.
+        if type(part) is not str and type(part) is not int:
+            return Slot(self._key_of_part(part), slots)
+        slot = slots.get(part)
+        if slot is None:
+            slot = Slot(self._key_of_part(part), slots)
+            slots.keep(part, slot)
+        return slot
+
+    def _make_getter(self) -> Getter:
+        if (
+            self.is_async
+            or type(self).key_of is not CachedProperty.key_of
+            or not isinstance(self.key, str)
+        ):
+            return super()._make_getter()
+        return keyed_getter(self, self.key, self._read_part)
+
+    def _read_part(self, index: int, instance: Any) -> Any:
+        part = self._part_of(instance)
+        slot = self._slot_of_part(instance, part)
+        value = known(index, instance, slot, part)
+        return self._read_slot(instance, slot) if value is UNKNOWN else value
+
+
+class _Slots(dict[Any, Slot]):
+    """The slots of an attribute on instances of one class, by key part: the text of a key takes
+    longer to write than to find.  It is their variant, too, so it is compared by identity."""
+
+    __hash__ = object.__hash__  # type: ignore[assignment]
+
+    def __init__(self, kind: type) -> None:
+        #: Whether an instance is equal to itself only.
+        self.by_identity = vars(object)["__hash__"] is kind.__hash__
+
+    def keep(self, part: Any, slot: Slot) -> None:
+        """Remember the slot of *part*, for a while."""
+        if len(self) >= _REMEMBERED_PARTS:
+            self.clear()
+        self[part] = slot
+
+
+#: How many key parts an attribute remembers the text of, for each class.
+_REMEMBERED_PARTS = 4096
 
 
 def _name_of(function: Any) -> str:

@@ -10,6 +10,7 @@ from sqlalchemy.engine import Dialect
 
 from .core import Core
 from .drivers import cursor_execute, in_transaction, is_autocommit, last_result
+from .points import point
 from .probe import total_changes
 from .statements import Effect, Kind
 from .transaction import Outcome, Transaction
@@ -29,6 +30,7 @@ class Effects:
         self._writer = writer
         self._replica = replica
 
+    @point(before="snapshot: not labelled", after="snapshot: labelled, not opened")
     def label_snapshot(self, transaction: Transaction, dbapi_connection: Any) -> int:
         """The label of the snapshot that the next statement reads from.
 

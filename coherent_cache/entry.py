@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, TypeAlias
 
+_NOBODY: frozenset[Any] = frozenset()
+
 
 class Slot(NamedTuple):
     """Where a value lives in this process.
 
     *key* is what the ledger knows.  *variant* tells apart values that share a key and must not be
-    taken for one another: an attribute inherited by a subclass, or two classes of one name.  An
-    invalidation of the key reaches all its variants.
+    taken for one another: an attribute inherited by a subclass, or two classes of one name; it is
+    compared by identity.  An invalidation of the key reaches all its variants.
     """
 
     key: str
-    variant: Any = None
+    variant: object = None
 
 
 class Entry:
@@ -26,19 +28,61 @@ class Entry:
     it may contain (or how one that has ended did so); only a value without owners may be published.
     """
 
-    __slots__ = ("keys", "label", "owners", "value")
+    # A process may hold a million of them: what is the same for most is not held by each.
+    __slots__ = (
+        "key",
+        "label",
+        "next",
+        "others",
+        "owners",
+        "queue",
+        "size",
+        "uses",
+        "value",
+        "variant",
+    )
 
     def __init__(
         self,
+        slot: Slot,
         value: Any,
         label: int,
-        keys: frozenset[str],
-        owners: frozenset[Any] = frozenset(),
+        *,
+        others: frozenset[str] | None = None,
+        owners: frozenset[Any] = _NOBODY,
     ) -> None:
+        self.key, self.variant = slot
         self.value = value
         self.label = label
-        self.keys = keys
+        #: The keys besides its own; None if there are none.
+        self.others = others or None
         self.owners = owners
+        # What follows belongs to the store that holds it, and is guarded by that store's lock.
+        #: Another variant of the key.
+        self.next: Entry | None = None
+        #: Where it stands in the order of eviction, see `eviction`.
+        self.queue = 0
+        self.uses = 0
+        self.size = 0
+
+    @property
+    def keys(self) -> frozenset[str]:
+        """The keys it was computed from."""
+        return frozenset((self.key, *(self.others or ())))
+
+    def depends_on(self, keys: frozenset[str]) -> bool:
+        """Whether it was computed from one of *keys*."""
+        return self.key in keys or (self.others is not None and not keys.isdisjoint(self.others))
+
+    def owned_by(self, owner: Any) -> Entry:
+        """The same value, with *owner* for its only one."""
+        return Entry(
+            Slot(self.key, self.variant),
+            self.value,
+            self.label,
+            others=self.others,
+            owners=frozenset((owner,)),
+        )
 
 
 Entries: TypeAlias = dict[Slot, Entry]
@@ -48,5 +92,5 @@ def forget(entries: Entries, keys: frozenset[str]) -> None:
     """Remove from *entries* what was computed from any of *keys*."""
     # A copy is taken first: another thread of the request may be adding to it.
     for slot, entry in list(entries.items()):
-        if not keys.isdisjoint(entry.keys):
+        if entry.depends_on(keys):
             entries.pop(slot, None)

@@ -16,6 +16,7 @@ import threading
 
 from .entry import Entry, Slot
 from .load import Chain, Flight
+from .points import point
 
 
 class Flights:
@@ -26,6 +27,7 @@ class Flights:
         self._lock = threading.Lock()
         self._flights: dict[Slot, Flight] = {}
 
+    @point(after="load: joined or led")
     def join_or_lead(
         self, slot: Slot, chain: Chain, *, wanted: int, label: int
     ) -> tuple[Flight, bool]:
@@ -44,11 +46,13 @@ class Flights:
             self._flights[slot] = flight
             return flight, True
 
+    @point(before="load: wait over, value not taken")
     def stop_waiting(self, chain: Chain) -> None:
         """The caller's wait is over."""
         with self._lock:
             chain.waiting_on = None
 
+    @point(before="load: over, others wait for it")
     def land(self, slot: Slot, flight: Flight, entry: Entry | None) -> None:
         """The load ended with *entry*, or with nothing that could be shared (None)."""
         self._remove(slot, flight)
@@ -64,6 +68,7 @@ class Flights:
             if self._flights.get(slot) is flight:
                 del self._flights[slot]
 
+    @point(before="load: another is under way, not joined")
     def _may_wait(self, chain: Chain, flight: Flight) -> bool:
         if chain.holds_connection and not flight.chain.holds_connection:
             return False

@@ -17,6 +17,8 @@ from typing import Any, TypeVar
 
 from sqlalchemy.util import await_only, greenlet_spawn
 
+from .points import point
+
 try:  # SQLAlchemy installs greenlet only with its extra "asyncio"
     import greenlet as _greenlet  # type: ignore[import-untyped, unused-ignore]
 except ImportError:  # pragma: no cover
@@ -85,6 +87,7 @@ class Mutex:
             weakref.WeakKeyDictionary()
         )
 
+    @point(before="lock: asked for")
     @contextmanager
     def held(self) -> Iterator[None]:
         """Hold the lock in a ``with`` block."""

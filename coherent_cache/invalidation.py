@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from .core import Core
 from .errors import ConfigurationError
+from .points import point
 from .scope import current_scope, views_around
 from .sessions import SessionWatch
 from .source import SourceWatch
@@ -73,6 +74,7 @@ class Invalidator:
             self._core.invalidate_now(sorted(keys))
         self._also_with_the_next(keys, connections, sessions)
 
+    @point(after="del: transactions found, nothing pending")
     def _open_here(self) -> tuple[list[Transaction], list[Session]]:
         """The transactions of this context that can carry an invalidation, and the sessions that
         are in one but have no connection yet."""

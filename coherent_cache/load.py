@@ -112,7 +112,8 @@ class Load:
             else owner
             for owner in self.owners
         )
-        return Entry(value, self.label, frozenset(self.keys), owners)
+        others = frozenset(self.keys - {self.slot.key})
+        return Entry(self.slot, value, self.label, others=others, owners=owners)
 
 
 current_load: ContextVar[Load | None] = ContextVar("coherent_cache.load", default=None)

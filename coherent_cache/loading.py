@@ -14,6 +14,8 @@ from .entry import Entry, Slot
 from .flights import Flights
 from .greenlets import current_owner, spawn, wait_for, wait_for_async
 from .load import Chain, Flight, Load, current_load, forbid_recursion
+from .memo import NO_MEMO, current_memo
+from .points import point
 from .scope import Scope, current_scope, current_view, open_view
 from .sessions import SessionWatch
 from .source import SourceWatch
@@ -199,6 +201,7 @@ class Loader:
             await self._io(self._settle, load)
         return self._keep(read, load.result(value))
 
+    @point(before="load: to be done, label not taken", after="load: label taken, no data read")
     def _begin(self, read: _Read) -> Load:
         # The label is read before the data.  Too old costs a reload, too new is wrong for good.
         label = self._store.label
@@ -209,6 +212,7 @@ class Loader:
             self._source.touch(load)
         return load
 
+    @point(before="load: data read, transactions not asked")
     def _settle(self, load: Load) -> None:
         """Ask about the transactions that the retriever read in and that go on after it."""
         if self._source is not None:
@@ -270,7 +274,8 @@ class _Landing:
 
 
 class _Loading:
-    """The retriever runs: the load is the context's current one, and so is the view."""
+    """The retriever runs: the load is the context's current one, and so is the view, but not its
+    memo: the load has to be told of what is read."""
 
     def __init__(self, core: Core, read: _Read, load: Load) -> None:
         self._load = load
@@ -281,8 +286,11 @@ class _Loading:
         current_load.set(self._load)
         if self._view is not None:
             self._view.__enter__()
+        self._memo = current_memo.get()
+        current_memo.set(NO_MEMO)
 
     def __exit__(self, *_: object) -> None:
+        current_memo.set(self._memo)
         if self._view is not None:
             self._view.__exit__()
         current_load.set(self._outer)

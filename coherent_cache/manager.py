@@ -60,7 +60,7 @@ class CacheManager:
     :param engine: an `Engine` or `AsyncEngine` on SQLite, PostgreSQL, MariaDB or MySQL.
     :param table: the name of the ledger's table; a second one is called ``<table>_lane``.
     :param schema: the schema it is in, None for the connection's default.
-    :param max_entries: how many values are kept at most; the least recently used go first.
+    :param max_entries: how many values are kept at most; those that are seldom read go first.
     :param max_bytes: how many bytes of values are kept at most, as *sizer* tells.
     :param sizer: returns the size of a value in bytes; needed with *max_bytes*.  It must not
         change the value or read cached attributes.
@@ -232,8 +232,7 @@ class CacheManager:
         read before may change."""
         view = current_view(self.core)
         if view is not None:
-            view.values.clear()
-            view.uncheck()
+            view.begin_anew()
 
     # The table
 

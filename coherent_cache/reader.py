@@ -9,6 +9,7 @@ from sqlalchemy.exc import DBAPIError
 
 from .greenlets import Mutex
 from .ledger import Execute, Ledger
+from .points import point
 from .side import SideConnection
 from .store import Store
 
@@ -65,6 +66,7 @@ class Reader:
         if keep:
             self._position = news.position
 
+    @point(before="check: begun, nothing read")
     def _read(self) -> None:
         self._side.open()
         # Whatever was learned in an earlier session is not joined to this one: in between the

@@ -39,9 +39,13 @@ def manager_of(instance: Any, attribute: str) -> CacheManager:
         ruled = _resolver(instance)
         if ruled is not None:
             return ruled
-    env = getattr(instance, "env", None)
     found: CacheManager | None
-    found = getattr(env, "cache_manager", None) or getattr(instance, "cache_manager", None)
+    env = getattr(instance, "env", None)
+    if env is not None:
+        found = getattr(env, "cache_manager", None)
+        if found is not None:
+            return found  # type: ignore[no-any-return]
+    found = getattr(instance, "cache_manager", None)
     if found is not None:
         return found  # type: ignore[no-any-return]
     for source in _sources:

@@ -16,6 +16,7 @@ from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
 from .greenlets import current_owner
+from .memo import NO_MEMO, current_memo
 from .transaction import Transaction
 from .view import View
 
@@ -36,24 +37,32 @@ class Scope:
     # (Test: test_case_14_transactions_that_begin_and_end_at_once.)
 
     def __init__(self, parent: Scope | None = None, *, request: bool = False) -> None:
-        self._parent = parent
+        self.parent = parent
         self._request = request
-        self._transactions: dict[Transaction, None] = {}
+        self.transactions_here: dict[Transaction, None] = {}
         # → the thread or task that took it
-        self._sessions: dict[weakref.ref[Session], object] = {}
+        self.sessions_here: dict[weakref.ref[Session], object] = {}
         self._connections: dict[weakref.ref[Connection], object] = {}
+
+    def is_idle(self) -> bool:
+        """Whether no transaction and no session is here that could hide or hold a value."""
+        return not (
+            self.transactions_here
+            or self.sessions_here
+            or (self.parent is not None and not self.parent.is_idle())
+        )
 
     def add(self, transaction: Transaction) -> None:
         """A transaction began in this context."""
-        self._transactions[transaction] = None
+        self.transactions_here[transaction] = None
 
     def remove(self, transaction: Transaction) -> None:
         """A transaction ended."""
-        self._transactions.pop(transaction, None)
+        self.transactions_here.pop(transaction, None)
 
     def add_session(self, session: Session) -> None:
         """An ORM session began a transaction of its own in this context."""
-        _note(self._sessions, session, current_owner())
+        _note(self.sessions_here, session, current_owner())
 
     def add_connection(self, connection: Connection) -> None:
         """A connection was taken from the pool in this context."""
@@ -63,49 +72,49 @@ class Scope:
         """The open transactions of *manager* that this code works in: the newest first, inner
         scopes before outer ones."""
         owner = None if self._request else current_owner()
-        for transaction in reversed(list(self._transactions)):
+        for transaction in reversed(list(self.transactions_here)):
             if transaction.manager is manager and (self._request or transaction.owner == owner):
                 yield transaction
-        if self._parent is not None:
-            yield from self._parent.transactions(manager)
+        if self.parent is not None:
+            yield from self.parent.transactions(manager)
 
     def all_transactions(self, manager: Any) -> Iterator[Transaction]:
         """The open transactions of *manager* that could be meant, whoever began them."""
-        for transaction in reversed(list(self._transactions)):
+        for transaction in reversed(list(self.transactions_here)):
             if transaction.manager is manager:
                 yield transaction
-        if self._parent is not None:
-            yield from self._parent.all_transactions(manager)
+        if self.parent is not None:
+            yield from self.parent.all_transactions(manager)
 
     def sessions(self) -> Iterator[Session]:
         """The sessions that have or had a transaction."""
-        yield from _living(self._sessions)
-        if self._parent is not None:
-            yield from self._parent.sessions()
+        yield from _living(self.sessions_here)
+        if self.parent is not None:
+            yield from self.parent.sessions()
 
     def own_connections(self) -> Iterator[Connection]:
         """Those of `connections` that this thread or task took."""
         yield from _own(self._connections)
-        if self._parent is not None:
-            yield from self._parent.own_connections()
+        if self.parent is not None:
+            yield from self.parent.own_connections()
 
     def connections(self) -> Iterator[Connection]:
         """The connections that may still be open."""
         yield from _living(self._connections)
-        if self._parent is not None:
-            yield from self._parent.connections()
+        if self.parent is not None:
+            yield from self.parent.connections()
 
     def near_connections(self) -> Iterator[Connection]:
         """The request's connections; outside a request those that this thread or task took."""
         yield from _living(self._connections) if self._request else _own(self._connections)
-        if self._parent is not None:
-            yield from self._parent.near_connections()
+        if self.parent is not None:
+            yield from self.parent.near_connections()
 
     def near_sessions(self) -> Iterator[Session]:
         """`near_connections`, for sessions."""
-        yield from _living(self._sessions) if self._request else _own(self._sessions)
-        if self._parent is not None:
-            yield from self._parent.near_sessions()
+        yield from _living(self.sessions_here) if self._request else _own(self.sessions_here)
+        if self.parent is not None:
+            yield from self.parent.near_sessions()
 
 
 def _note(references: dict[weakref.ref[_T], object], item: _T, owner: object) -> None:
@@ -184,10 +193,11 @@ class open_scope:  # noqa: N801  (used like a function)
     """A context manager: the block has a scope of its own, and whatever runs in copies of its
     context shares it (the threads of a pool, which cannot hand a variable back)."""
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> Scope:
         self._outer = _scope.get()
         self._scope = Scope(self._outer, request=True)
         _scope.set(self._scope)
+        return self._scope
 
     def __exit__(self, *_: object) -> None:
         if _scope.get() is self._scope:
@@ -197,9 +207,9 @@ class open_scope:  # noqa: N801  (used like a function)
 class open_view:  # noqa: N801  (used like a function)
     """A context manager: *view* is the current one of *manager* inside the block.
 
-    A request's block has a scope of its own as well.  The block may end in another context than
-    it began in (a response body that another thread closes, a generator that is collected in
-    the middle of somebody else's request): then what is current there is not touched.
+    A request's block has a scope of its own as well, and a memo.  The block may end in another
+    context than it began in (a response body that another thread closes, a generator that is
+    collected in the middle of somebody else's request): then what is current there is not touched.
     """
 
     def __init__(self, manager: Any, view: View, *, request: bool) -> None:
@@ -208,17 +218,22 @@ class open_view:  # noqa: N801  (used like a function)
         self._scope = open_scope() if request else None
 
     def __enter__(self) -> View:
+        scope = self._scope.__enter__() if self._scope is not None else None
         self._outer = _frame.get()
+        self._outer_memo = current_memo.get()
         self._frame = ViewFrame(self._manager, self._view, self._outer)
         _frame.set(self._frame)
-        if self._scope is not None:
-            self._scope.__enter__()
+        if scope is not None:
+            self._view.begin(self._manager, scope)
+        current_memo.set(self._view.memo)
         return self._view
 
     def __exit__(self, *_: object) -> None:
         self._frame.view = None
+        self._view.end()
         if _frame.get() is self._frame:
             _frame.set(self._outer)
+            current_memo.set(self._outer_memo)
         if self._scope is not None:
             self._scope.__exit__()
 
@@ -227,6 +242,7 @@ def _leave_everything() -> None:
     """In a forked child the parent's request, transactions and connections are not ours."""
     _scope.set(None)
     _frame.set(None)
+    current_memo.set(NO_MEMO)
 
 
 if hasattr(os, "register_at_fork"):

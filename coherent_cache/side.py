@@ -16,6 +16,7 @@ from sqlalchemy import Engine
 
 from .drivers import cursor_execute, driver_errors
 from .ledger import Ledger, Result
+from .points import point
 
 _log = logging.getLogger("coherent_cache")
 
@@ -57,6 +58,7 @@ class SideConnection:
             self.close()
             raise
 
+    @point(after="check: connected, nothing read")
     def open(self) -> None:
         """Connect if there is no connection, or if the database file was replaced."""
         if self._connection is not None and self._file == self._file_identity():

@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from .entry import Entry, Slot
+from .eviction import MAX_USES, Eviction
 from .ledger import News
+from .points import point
 
 #: How many recent drops are remembered, for values that are still being computed.
 _REMEMBERED_DROPS = 10_000
 
 
 class Store:
-    """A bounded map of `Slot` to `Entry`, least recently used first out."""
+    """A bounded map of `Slot` to `Entry`; what is seldom read goes first (`eviction`)."""
 
     def __init__(
         self,
@@ -34,15 +36,9 @@ class Store:
         self._max_entries = max_entries
         self._max_bytes = max_bytes
         self._sizer = sizer
-        self._entries: OrderedDict[Slot, tuple[Entry, int]] = OrderedDict()
-        self._by_key: dict[str, set[Slot]] = {}
-        self._bytes = 0
         self._label = 0
-        # Key → label of the reading that dropped it.  Values labelled below the floor cannot
-        # be judged any more and are not published.
-        self._dropped: OrderedDict[str, int] = OrderedDict()
-        self._floor = 0
         self.evictions = 0
+        self._clear()
 
     @property
     def label(self) -> int:
@@ -51,7 +47,7 @@ class Store:
         return self._label
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return self._count
 
     @property
     def size_bytes(self) -> int:
@@ -59,14 +55,23 @@ class Store:
         return self._bytes
 
     def get(self, slot: Slot) -> Entry | None:
-        """Return the entry, as new as the newest applied reading, or None."""
-        with self._lock:
-            found = self._entries.get(slot)
-            if found is None:
-                return None
-            self._entries.move_to_end(slot)
-            return found[0]
+        """Return the entry, as new as the newest reading that was applied before the call, or
+        None.
 
+        Without the lock: each step is one operation on a dictionary or an object, an entry that
+        is dropped meanwhile was as new as the caller may ask for, and a count of uses that is
+        lost is only a count.
+        """
+        found = self.entries.get(slot.key)
+        while found is not None:
+            if found.variant is slot.variant:
+                if found.uses < MAX_USES:
+                    found.uses += 1
+                return found
+            found = found.next
+        return None
+
+    @point(before="load: value made, not published", after="load: published, not kept")
     def publish(self, slot: Slot, entry: Entry) -> bool:
         """Keep *entry* for everybody, if it is clean and nothing it was computed from was
         dropped since its label; return whether it was kept.
@@ -78,26 +83,23 @@ class Store:
         """
         if entry.owners:
             return False
-        size = self._sizer(entry.value) if self._sizer else 0
-        if self._max_bytes is not None and size > self._max_bytes:
+        entry.size = self._sizer(entry.value) if self._sizer else 0
+        if self._max_bytes is not None and entry.size > self._max_bytes:
             return False
         with self._lock:
             if entry.label < self._floor or any(
                 self._dropped.get(key, 0) > entry.label for key in entry.keys
             ):
                 return False
-            self._remove(slot)
-            self._entries[slot] = (entry, size)
-            self._bytes += size
-            for key in entry.keys:
-                self._by_key.setdefault(key, set()).add(slot)
-            while len(self._entries) > self._max_entries or (
+            self._replace(entry)
+            while self._count > self._max_entries or (
                 self._max_bytes is not None and self._bytes > self._max_bytes
             ):
-                self._remove(next(iter(self._entries)))
+                self._unlink(self._eviction.choose())
                 self.evictions += 1
             return True
 
+    @point(before="check: news read, not applied", after="check: news applied, position not moved")
     def apply(self, news: News) -> None:
         """Drop what the ledger reports, and count the reading if it brought anything."""
         with self._lock:
@@ -107,8 +109,8 @@ class Store:
             elif news.keys:
                 self._label += 1
                 for key in news.keys:
-                    for slot in list(self._by_key.get(key, ())):
-                        self._remove(slot)
+                    for entry in [*self._variants(key), *self._dependents.get(key, ())]:
+                        self._remove(entry)
                     self._dropped[key] = self._label
                     self._dropped.move_to_end(key)
                 while len(self._dropped) > _REMEMBERED_DROPS:
@@ -127,20 +129,62 @@ class Store:
 
     def _clear(self) -> None:
         # New containers: after a fork the old ones may have been caught in the middle of a change.
-        self._entries = OrderedDict()
-        self._by_key = {}
+        #: The first of a key's variants; the others follow it.
+        self.entries: dict[str, Entry] = {}
+        #: Entries by the keys they were computed from besides their own.
+        self._dependents: dict[str, set[Entry]] = {}
+        self._eviction = Eviction()
+        self._count = 0
         self._bytes = 0
-        self._dropped = OrderedDict()
+        # Key → label of the reading that dropped it.  Values labelled below the floor cannot
+        # be judged any more and are not published.
+        self._dropped: OrderedDict[str, int] = OrderedDict()
         self._floor = self._label
 
-    def _remove(self, slot: Slot) -> None:
-        found = self._entries.pop(slot, None)
-        if found is None:
-            return
-        entry, size = found
-        self._bytes -= size
-        for key in entry.keys:
-            slots = self._by_key[key]
-            slots.discard(slot)
-            if not slots:
-                del self._by_key[key]
+    def _variants(self, key: str) -> Iterator[Entry]:
+        entry = self.entries.get(key)
+        while entry is not None:
+            yield entry
+            entry = entry.next
+
+    def _replace(self, entry: Entry) -> None:
+        """Put *entry* in, and what the slot held out."""
+        for old in self._variants(entry.key):
+            if old.variant is entry.variant:
+                self._remove(old)
+                break
+        entry.next = self.entries.get(entry.key)
+        self.entries[entry.key] = entry
+        for key in entry.others or ():
+            self._dependents.setdefault(key, set()).add(entry)
+        self._count += 1
+        self._bytes += entry.size
+        self._eviction.add(entry)
+
+    @point(before="store: in the middle of a change")
+    def _remove(self, entry: Entry) -> None:
+        # One that depends on two keys of the same news is gone already at the second.
+        if entry.queue:
+            self._eviction.remove(entry)
+            self._unlink(entry)
+
+    def _unlink(self, entry: Entry) -> None:
+        """Take *entry* out of the maps."""
+        before: Entry | None = None
+        for each in self._variants(entry.key):
+            if each is entry:
+                break
+            before = each
+        if before is not None:
+            before.next = entry.next
+        elif entry.next is not None:
+            self.entries[entry.key] = entry.next
+        else:
+            del self.entries[entry.key]
+        for key in entry.others or ():
+            dependents = self._dependents[key]
+            dependents.discard(entry)
+            if not dependents:
+                del self._dependents[key]
+        self._count -= 1
+        self._bytes -= entry.size

@@ -7,10 +7,11 @@ events) or by a `ConnectionSource` (an application that keeps its connections it
 from __future__ import annotations
 
 import enum
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from .entry import Entries, Entry, Slot, forget
+from .points import point
 from .view import View
 
 if TYPE_CHECKING:
@@ -75,9 +76,9 @@ class _Level:
         # Private values by who computed them, and the count of writes at that time.
         self.values: dict[tuple[object, Slot], tuple[Entry, int]] = {}
 
-    def forget(self, keys: Collection[str]) -> None:
+    def forget(self, keys: frozenset[str]) -> None:
         for place, (entry, _) in list(self.values.items()):
-            if not entry.keys.isdisjoint(keys):
+            if entry.depends_on(keys):
                 self.values.pop(place, None)
 
 
@@ -136,6 +137,7 @@ class Transaction:
 
     # Invalidations
 
+    @point(after="del: pending, view not told")
     def invalidate(self, keys: Iterable[str]) -> None:
         """Let *keys* be invalidated with this transaction's commit."""
         keys = frozenset(keys)
@@ -149,12 +151,13 @@ class Transaction:
         What *views* have read of them since then they saw as they would in the transaction: until
         it writes.  (Test: test_read_between_del_and_the_first_statement.)
         """
-        self.invalidate(keys)
         keys = frozenset(keys)
+        self.invalidate(keys)
         for view in views:
             for slot, entry in list(view.values.items()):
-                if not entry.keys.isdisjoint(keys) and view.values.pop(slot, None) is not None:
+                if not entry.keys.isdisjoint(keys):
                     self.remember(slot, self.owner, entry)
+            view.forget(keys)
 
     def pending(self) -> list[str]:
         """The keys to write into the ledger, in one order for all transactions."""
@@ -223,7 +226,7 @@ class Transaction:
         outer = self._levels[index - 1]
         for level in self._levels[index:]:
             outer.pending |= level.pending
-            outer.forget(level.pending)
+            outer.forget(frozenset(level.pending))
             outer.values.update(level.values)
         del self._levels[index:]
 
@@ -277,9 +280,7 @@ class Transaction:
             # is committed now, so they are for this request only but no longer private to the
             # transaction.
             for slot, entry in values.items() if keys is None else ():
-                view.values.setdefault(
-                    slot, Entry(entry.value, entry.label, entry.keys, frozenset((outcome,)))
-                )
+                view.values.setdefault(slot, entry.owned_by(outcome))
             if concerned:
                 view.forget(concerned)
             if concerned and outcome is not Outcome.ROLLED_BACK:

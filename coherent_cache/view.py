@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from .entry import Entries, Entry, Slot, forget
+from .memo import NO_MEMO, Memo, empty, new_memo
+from .points import point
 
 
 class View:
     """What one request sees: a position in the ledger, and the values it has read.
 
     The figures are for showing: how many values came from memory (*hits*) or had to be computed
-    (*misses*), how many checks of the ledger were made and how long they took together.
+    (*misses*), how many checks of the ledger were made and how long they took together.  A value
+    that the request reads again is not counted again.
     """
 
     __slots__ = (
@@ -18,14 +23,22 @@ class View:
         "checked_at",
         "checks",
         "commits",
+        "core",
         "hits",
         "label",
+        "memo",
         "misses",
+        "scope",
         "values",
     )
 
     def __init__(self) -> None:
         self.values: Entries = {}
+        #: The same by attribute and instance, in a request's view.
+        self.memo: Memo = NO_MEMO
+        #: Whose view it is, and the scope of its request; None outside one.
+        self.core: Any = None
+        self.scope: Any = None
         #: How often something was invalidated in it.
         self.changes = 0
         #: How many invalidations this request has committed, and how many it had when it looked
@@ -41,6 +54,12 @@ class View:
         self.checks = 0
         self.check_seconds = 0.0
 
+    def begin(self, core: Any, scope: Any) -> None:
+        """A request of *core*'s begins, with *scope* for its own."""
+        self.core = core
+        self.scope = scope
+        self.memo = new_memo(self)
+
     @property
     def checked(self) -> bool:
         """Whether the ledger was looked at, and this request committed nothing since."""
@@ -50,6 +69,7 @@ class View:
         """The next read has to look at the ledger."""
         self.commits += 1
 
+    @point(before="view: value found, not kept")
     def keep(self, slot: Slot, entry: Entry, changes: int) -> Entry:
         """Keep *entry*, unless the slot has one or something was invalidated since *changes* was
         read; return the entry that counts.
@@ -62,7 +82,50 @@ class View:
             self.values.pop(slot, None)
         return kept
 
+    @point(before="view: value kept, not in the memo")
+    def memorise(self, index: int, instance: object, item: object, changes: int) -> None:
+        """Let the attribute at *index* find *item* for *instance* without asking, unless something
+        was invalidated since *changes* was read.
+
+        The interleaving is that of `keep`; whoever invalidates counts `changes` up before he
+        empties the memo, so either he removes the item or it is removed here.
+        (Test: test_g03_memorised_after_the_del.)
+        """
+        memo = self.memo
+        if memo is NO_MEMO or index >= len(memo):  # the attribute is younger than the view
+            return
+        known = memo[index]
+        if type(known) is dict and known:
+            known[instance] = item
+        else:
+            memo[index] = {instance: item}
+        if self.changes != changes:
+            empty(memo)
+
     def forget(self, keys: frozenset[str]) -> None:
         """*keys* were invalidated: they have to be read anew."""
         self.changes += 1
         forget(self.values, keys)
+        self._empty_memo()
+
+    def begin_anew(self) -> None:
+        """Nothing was read yet."""
+        self.changes += 1
+        self.values.clear()
+        self._empty_memo()
+        self.uncheck()
+
+    def end(self) -> None:
+        """The request is over.  Threads and tasks that it started and left running have copies of
+        its context, and must not see its values for ever.
+
+        One that is about to memorise what it read finds `changes` counted up, and undoes it.
+        """
+        self.changes += 1
+        if self.memo is not NO_MEMO:
+            self.memo[0] = None
+        self._empty_memo()
+
+    def _empty_memo(self) -> None:
+        if self.memo is not NO_MEMO:
+            empty(self.memo)

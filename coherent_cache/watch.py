@@ -23,6 +23,7 @@ from .ends import wrap_ends
 from .greenlets import current_owner
 from .ledger import Execute
 from .load import current_load
+from .points import point
 from .probe import probe, total_changes
 from .scope import current_scope, views_around
 from .statements import Effect, Kind, effect_of
@@ -136,6 +137,7 @@ class EngineWatch:
     def _on_begin_twophase(self, connection: Connection, xid: Any) -> None:
         self._begin(connection)
 
+    @point(after="transaction: begun, nothing executed")
     def _begin(self, connection: Connection) -> Transaction:
         scope = current_scope()
         transaction = Transaction(self._core, scope, self, weakref.ref(connection))
@@ -256,6 +258,7 @@ class EngineWatch:
         else:
             self._effects.notice_silent_end(transaction, dbapi_connection)
 
+    @point(before="end: returned, views not told", after="end: views told")
     def after_end(self, transaction: Transaction, dbapi_connection: Any, outcome: Outcome) -> None:
         """See `Endings.after_end`."""
         if self._by_driver.get(id(dbapi_connection)) is transaction:

@@ -11,6 +11,7 @@ from sqlalchemy.exc import DBAPIError
 from .core import Core
 from .drivers import cursor_execute
 from .ledger import LaneHolder, Result
+from .points import point
 from .transaction import Transaction
 
 
@@ -23,6 +24,7 @@ class LedgerWriter:
         self._dialect = dialect
         self._lane_info = f"coherent_cache.lane.{core.ledger.lanes_name}"
 
+    @point(before="commit: rows not written", after="commit: rows written, not committed")
     def write(
         self, transaction: Transaction, connection: Connection, *, two_phase: bool = False
     ) -> None:

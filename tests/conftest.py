@@ -18,6 +18,7 @@ from .databases import (
     sqlite_url,
     unavailable,
 )
+from .schedules.schedule import Schedule
 from .workers import Worker, metadata
 
 FILES = ["sqlite-wal", "sqlite-journal"]
@@ -94,6 +95,12 @@ def worker(database: Database) -> Worker:
 def other(worker: Worker) -> Worker:
     """Another worker on the same database (not for in-memory databases)."""
     return Worker(worker.database)
+
+
+@pytest.fixture
+def schedule() -> Schedule:
+    """Plays exact schedules: see `Schedule`."""
+    return Schedule()
 
 
 def pytest_collection_finish() -> None:

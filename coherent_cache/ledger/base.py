@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, TypeVar, final
 from sqlalchemy.engine import Dialect
 
 from ..keys import key_hash, to_stored
+from ..points import point
 from ..schema import LedgerTables
 
 _T = TypeVar("_T")
@@ -128,6 +129,7 @@ class Ledger(abc.ABC):
         return pieces[0] + "".join(f"{sign}{n}{text}" for n, text in enumerate(pieces[1:], 1))
 
     @final
+    @point(before="commit: rows numbered, not inserted")
     def insert_rows(
         self,
         execute: Execute,
@@ -152,6 +154,7 @@ class Ledger(abc.ABC):
             execute(self.sql(head + values), params)
 
     @final
+    @point(before="prune: rows chosen, none deleted")
     def delete_rows(self, execute: Execute, generations: Sequence[int]) -> int:
         """Delete rows by number, in the order given."""
         deleted = 0

@@ -26,6 +26,7 @@ from collections.abc import Sequence
 from typing import TypeAlias
 
 from ..keys import from_stored
+from ..points import point
 from .base import (
     NEWS_LIMIT,
     ROWS_PER_STATEMENT,
@@ -71,6 +72,7 @@ class MariaDBLedger(Ledger):
         keys = self._moved(execute, position[1], now)
         return News((figure, now), keys or frozenset(), complete=keys is not None)
 
+    @point(before="check: lanes read, rows not")
     def _moved(self, execute: Execute, before: _Position, now: _Position) -> frozenset[str] | None:
         """The keys of all lanes that moved, or None if a lane does not join its last reading."""
         if before.keys() - now.keys():
@@ -166,6 +168,7 @@ class MariaDBLedger(Ledger):
         lane = self._insert_lane(execute, 0, new_token())
         return lane if self._lock(execute, prefix, lane) else None
 
+    @point(before="lane: seen free, not claimed")
     def _lock(self, execute: Execute, prefix: str, lane: int) -> bool:
         ((got,),) = execute(self.sql("SELECT GET_LOCK(?, 0)"), (f"{prefix}{lane}",)).rows
         return bool(got)
@@ -190,6 +193,10 @@ class MariaDBLedger(Ledger):
             ),
             (max(keep, 1), limit),
         ).rows
+        return self._delete(execute, commits)
+
+    @point(before="prune: rows chosen, none deleted")
+    def _delete(self, execute: Execute, commits: Sequence[Sequence[int]]) -> int:
         deleted = 0
         for chunk in chunks(commits):
             pairs = " OR ".join(["(lane = ? AND position = ?)"] * len(chunk))

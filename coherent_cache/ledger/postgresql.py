@@ -26,6 +26,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..keys import from_stored
+from ..points import point
 from .base import NEWS_LIMIT, Execute, LaneHolder, Ledger, News
 
 _HORIZON = "pg_snapshot_xmin(pg_current_snapshot())::text::bigint"
@@ -112,6 +113,12 @@ class PostgreSQLLedger(Ledger):
         ((horizon, session),) = execute(
             f"SELECT {_HORIZON}, current_setting('{_MARK}', true)", ()
         ).rows
+        anchor, seen = self._known_at(execute, horizon)
+        return News(_Position(session or "", horizon, seen, anchor), complete=False)
+
+    @point(before="first look: horizon read, rows not")
+    def _known_at(self, execute: Execute, horizon: int) -> tuple[_Anchor | None, frozenset[int]]:
+        """The anchor below *horizon*, and the rows from there on."""
         rows = execute(
             self.sql(
                 f"SELECT position, generation, token FROM {self.log_name} "
@@ -124,10 +131,7 @@ class PostgreSQLLedger(Ledger):
             (horizon,),
         ).rows
         anchor = _Anchor(*rows[0]) if rows else None
-        return News(
-            _Position(session or "", horizon, frozenset(row[0] for row in seen), anchor),
-            complete=False,
-        )
+        return anchor, frozenset(row[0] for row in seen)
 
     def write(self, execute: Execute, keys: Sequence[str], lane: LaneHolder) -> None:
         """See `Ledger.write`.  Rows are only inserted, so nobody waits for anybody."""

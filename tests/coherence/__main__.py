@@ -9,7 +9,8 @@ from pathlib import Path
 
 from .broken import CACHES
 from .faults.broken import CACHES as BROKEN_BY_FAULTS
-from .rounds import FAULTS, play
+from .faults.catalogue import FAULTS
+from .rounds import play
 from .table import HEADER, row
 from .workloads.catalogue import WORKLOADS
 from .workloads.tables import LEVELS

@@ -16,12 +16,17 @@ from coherent_cache.transaction import Outcome, Transaction
 from coherent_cache.watch import EngineWatch
 
 
+def _clean(entry: Entry, label: int) -> Entry:
+    """The same value, as if it were anybody's."""
+    return Entry(Slot(entry.key, entry.variant), entry.value, label, others=entry.others)
+
+
 def _publish_dirty() -> None:
     """What was computed in a transaction that has written is given to everybody."""
     publish = Store.publish
 
     def dirty(self: Store, slot: Slot, entry: Entry) -> bool:
-        return publish(self, slot, Entry(entry.value, entry.label, entry.keys))
+        return publish(self, slot, _clean(entry, entry.label))
 
     Store.publish = dirty  # type: ignore[method-assign]
 
@@ -47,7 +52,7 @@ def _publish_old() -> None:
     def old(self: Store, slot: Slot, entry: Entry) -> bool:
         if entry.owners:
             return False
-        return publish(self, slot, Entry(entry.value, self.label, entry.keys))
+        return publish(self, slot, _clean(entry, self.label))
 
     Store.publish = old  # type: ignore[method-assign]
 
@@ -88,7 +93,7 @@ def _keep_after_rollback() -> None:
 
     def kept(self: Transaction, outcome: Outcome) -> None:
         private = {
-            slot: Entry(entry.value, entry.label, entry.keys)
+            slot: _clean(entry, entry.label)
             for level in self._levels
             for (_, slot), (entry, _) in level.values.items()
         }

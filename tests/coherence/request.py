@@ -102,8 +102,9 @@ class Request:
             write = writes[event.parts[0].write]
             assert write is not None
             levels[-1].writes[write.part.key] = write
-            if self._has_deleted(write.part.key):
-                self._forget([write.part.key])
+            # What was invalidated shows what is written after: all of it that it is computed from.
+            for level in levels:
+                self._forget(level.deleted)
         elif event.what == "del":
             self._forget([event.name])
             if levels:

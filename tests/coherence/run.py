@@ -33,6 +33,7 @@ class Verdict:
     #: Retriever calls, and the least possible: each value that a process has seen had to be
     #: computed there once.
     calls: int = 0
+    misses: int = 0
     least: int = 0
     #: How long the most outdated value that was read had been so, in milliseconds.  In the strict
     #: mode it was read by a request that had begun before.
@@ -54,8 +55,8 @@ class Verdict:
 
     @property
     def hits(self) -> float:
-        """The share of reads that needed no retriever call."""
-        return 1 - self.calls / self.reads if self.reads else 0.0
+        """The share of reads that were answered without a retriever call of their own."""
+        return 1 - self.misses / self.reads if self.reads else 0.0
 
     def count(self, name: str) -> int:
         """How often the anomaly called *name* was found."""
@@ -110,10 +111,12 @@ def judge(plan: Plan, processes: int, events: list[Event], committed: frozenset[
     verdict.writes = len(checker.writes)
     verdict.worst_lag = checker.worst_lag
     seen = set()
+    loaded: dict[str, set[str]] = {}
     for event in events:
         process = event.who.rpartition(".")[0]
         if event.what == "read":
             seen.add((process, event.name, event.parts))
+            verdict.misses += event.name in loaded.pop(event.who, ())
             # What a sum is made of are values of their own.
             seen |= {(process, part.key, (part,)) for part in event.parts}
         elif event.what == "count":
@@ -124,6 +127,7 @@ def judge(plan: Plan, processes: int, events: list[Event], committed: frozenset[
             verdict.add(f"error {event.name}")
         elif event.what == "load":
             verdict.calls += 1
+            loaded.setdefault(event.who, set()).add(event.name)
         elif event.who == "fault":
             verdict.add(event.what)
     verdict.least = len(seen)

@@ -220,6 +220,16 @@ CONVICTED = {
         anomaly.UNCOMMITTED,
         "A request\nA begin\nA write x=1:a1\nB request\nB read x: x=1:a1",
     ),
+    "unstable: written, but not invalidated": (
+        anomaly.UNSTABLE,
+        """
+        A request
+        A begin
+        A read x: x=0:start
+        A write x=1:a1
+        A read x: x=1:a1
+        """,
+    ),
     "unstable after a rollback": (
         anomaly.UNSTABLE,
         """
@@ -358,6 +368,15 @@ RIGHT |= {
         A rollback
         A read sum: x=0:start y=0:start
         """,
+    "not unstable: invalidated by one of its parts, and then another was written": """
+        A request
+        A begin
+        A write x=1:a1
+        A del x
+        A read pair: x=1:a1 y=0:start
+        A write y=1:a2
+        A read pair: x=1:a1 y=1:a2
+        """,
     "not uncommitted: it asked for its COMMIT just before": """
         A request
         A begin
@@ -482,3 +501,9 @@ def test_an_anomaly_is_a_story() -> None:
         "B request",
         "B read x: x=0:start",
     ]
+
+
+def test_who_was_killed_in_his_commit_has_committed_when_the_write_is_found() -> None:
+    story = KILLED_IN_COMMIT + "fault found a1\nC request\nC read x: x=0:start"
+    (found,) = Checker(parse(story), record={"a1"}).anomalies
+    assert found.name == anomaly.STALE

@@ -31,9 +31,9 @@ SECONDS = float(os.environ.get("COHERENT_CACHE_RUN_SECONDS", "1.2"))
 #: Which workload runs at which of the levels of `LEVELS`, and one that is left.
 PLAYED = {
     "sqlite-wal": ["mixed", "orm", "async", "slow"],
-    "sqlite-journal": ["pruned", "hot", "many"],
+    "sqlite-journal": ["async-orm", "hot", "many"],
     "postgresql": ["several", "two-tables", "orm-keep"],
-    "mariadb": ["nested", "async-orm", "long"],
+    "mariadb": ["nested", "long", "pruned"],
 }
 
 
@@ -66,8 +66,10 @@ def test_nothing_is_wrong_and_little_is_computed(database: Database, number: int
     assert verdict.anomalies == []
     assert verdict.reads > 20
     assert verdict.commits > 0
-    # Not as few as possible, since loads meet with invalidations; but not one for each read.
-    assert verdict.calls <= 3 * verdict.least
+    # Not as few as possible: loads meet with invalidations, and a transaction that has written
+    # computes for itself; but not one for each read.
+    assert verdict.calls <= 4 * verdict.least
+    assert verdict.hits > 0.2
 
 
 def test_every_workload_and_level_is_played() -> None:

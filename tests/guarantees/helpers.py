@@ -59,22 +59,6 @@ class Gate:
         self._open.set()
 
 
-def stop_check_once(worker: Worker, gate: Gate) -> None:
-    """The worker's next check stops at *gate* when it has read the news, before it applies them."""
-    ledger: Any = worker.cache_manager.core.ledger
-    read = ledger.read
-    calls: list[bool] = []
-
-    def stopping(execute: Any, position: Any) -> Any:
-        news = read(execute, position)
-        calls.append(True)
-        if len(calls) == 1:
-            gate()
-        return news
-
-    ledger.read = stopping
-
-
 class CountedLedger:
     """Counts the statements of a worker's checks and the rows that they fetch."""
 

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import threading
-from contextlib import AbstractContextManager
-
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
-from coherent_cache.greenlets import Mutex
-
+from ..schedules.schedule import Schedule
 from ..workers import PageText, Worker, page, put
-from .helpers import Gate, begin_with, elsewhere, in_thread, stop_check_once
+from .helpers import begin_with, elsewhere
 
 
 def test_g01_another_thread(worker: Worker) -> None:
@@ -59,37 +55,28 @@ def test_g01_an_invalidation_of_its_own(worker: Worker, other: Worker) -> None:
     assert other.read("Front") == "Bye"
 
 
-def test_check_under_way_is_not_shared(
-    worker: Worker, other: Worker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A check that began before a commit returned may not serve a request that began after.
-
-    early    looks at the ledger: nothing new, and is held up with that answer
-    worker   commits
-    late     begins a request; a check is under way
-    early    goes on
-    """
+def test_check_under_way_is_not_shared(worker: Worker, other: Worker, schedule: Schedule) -> None:
+    """A check that began before a commit returned may not serve a request that began after: that
+    one waits for it to end, and makes his own."""
     worker.write("Front", "old")
     assert other.read("Front") == "old"
-    gate = Gate()
-    stop_check_once(other, gate)
-    early = in_thread(lambda: other.read("Front"))
-    gate.wait()
-    worker.write("Front", "new")
-
-    waiting = threading.Event()
-    held = Mutex.held
-
-    def noticed(self: Mutex) -> AbstractContextManager[None]:
-        waiting.set()
-        return held(self)
-
-    monkeypatch.setattr(Mutex, "held", noticed)
-    late = in_thread(lambda: other.read("Front"))
-    assert waiting.wait(5)
-    gate.open()
-    assert early.result(10) in ("old", "new")  # it began before the commit
-    assert late.result(10) == "new"
+    played = schedule(
+        """
+        early   reaches  check: begun, nothing read
+        early   reaches  check: news read, not applied
+        writer  ends
+        late    reaches  look: about to begin
+        late    reaches  lock: asked for
+        late    goes on
+        early   ends
+        late    ends
+        """,
+        early=lambda: other.read("Front"),
+        writer=lambda: worker.write("Front", "new"),
+        late=lambda: other.read("Front"),
+    )
+    assert played["early"] in ("old", "new")  # it began before the commit
+    assert played["late"] == "new"
 
 
 @pytest.mark.on("sqlite-wal")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import threading
-import time
 
 import pytest
 
+from ..schedules.schedule import Schedule
 from ..workers import PageText, Worker
 from .helpers import SECONDS, Gate, elsewhere, in_thread
 
@@ -15,14 +15,30 @@ def _loads_under_way(worker: Worker) -> bool:
     return bool(worker.cache_manager._loader._flights._flights)
 
 
-def test_g09_many_ask_one_computes(worker: Worker) -> None:
-    gate = Gate()
-    worker.wiki.before = gate
-    asked = [in_thread(lambda: worker.wiki.names) for _ in range(8)]
-    gate.wait()
-    time.sleep(0.1)  # the others arrive
-    gate.open()
-    assert {future.result(SECONDS) for future in asked} == {frozenset()}
+ALL_WAIT = """
+    first   reaches  load: label taken, no data read
+    second  reaches  load: joined or led
+    second  goes on
+    third   reaches  load: joined or led
+    third   goes on
+    fourth  reaches  load: joined or led
+    fourth  goes on
+"""
+
+
+def test_g09_many_ask_one_computes(worker: Worker, schedule: Schedule) -> None:
+    played = schedule(
+        f"""
+        {ALL_WAIT}
+        first   ends
+        second  ends
+        third   ends
+        fourth  ends
+        """,
+        **{name: lambda: worker.wiki.names for name in ("first", "second", "third", "fourth")},
+    )
+    assert list(played.values()) == [frozenset()] * 4
+    assert len({id(value) for value in played.values()}) == 1
     assert worker.wiki.calls == 1
 
 
@@ -40,21 +56,22 @@ def test_g09_other_keys_are_not_held_up(worker: Worker, other: Worker) -> None:
     assert slow.result(SECONDS) == {"Front"}
 
 
-def test_g09_an_exception_reaches_those_who_asked(worker: Worker) -> None:
-    gate = Gate()
-
+def test_g09_an_exception_reaches_those_who_asked(worker: Worker, schedule: Schedule) -> None:
     def fail() -> None:
-        gate()
         raise KeyError("out of order")
 
     worker.wiki.before = fail
-    asked = [in_thread(lambda: worker.wiki.names) for _ in range(4)]
-    gate.wait()
-    time.sleep(0.1)
-    gate.open()
-    for future in asked:
-        with pytest.raises(KeyError, match="out of order"):
-            future.result(SECONDS)
+    played = schedule(
+        f"""
+        {ALL_WAIT}
+        first   fails
+        second  fails
+        third   fails
+        fourth  fails
+        """,
+        **{name: lambda: worker.wiki.names for name in ("first", "second", "third", "fourth")},
+    )
+    assert {type(error) for error in played.values()} == {KeyError}
     assert worker.wiki.calls == 1
     worker.wiki.before = lambda: None
     assert worker.wiki.names == frozenset()  # it was not cached

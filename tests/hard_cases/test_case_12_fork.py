@@ -1,8 +1,8 @@
 """Hard case 12: a worker forks after it has used its manager, as a preloading web server does.
 
 The parent has values in memory, a view, a transaction and the ledger's connections open, and
-maybe a thread that holds one of our locks at just that moment.  The child starts over with
-connections of its own; the parent goes on as if nothing had happened.
+maybe a thread that holds one of our locks at just that moment (``tests/schedules``).  The child
+starts over with connections of its own; the parent goes on as if nothing had happened.
 """
 
 from __future__ import annotations
@@ -115,51 +115,6 @@ def test_case_12_view(worker: Worker, other: Worker) -> None:
         assert fork(child).join() == ("new", "new")
         assert PageText(worker, "Front").text == "old"
     assert worker.read("Front") == "new"
-
-
-@pytest.mark.on("sqlite-memory", "sqlite-wal", "postgresql", "mariadb")
-def test_case_12_locks_held_by_another_thread(worker: Worker) -> None:
-    """At the moment of the fork another thread has each of our locks: nobody will ever release
-    them in the child."""
-    worker.write("Front", "old")
-    assert worker.read("Front") == "old"
-    manager: Any = worker.cache_manager
-    connections = manager.core.access._connections
-    locks = [
-        manager.core.store._lock,
-        manager._loader._flights._lock,
-        connections.reader._mutex._thread_lock,
-        connections._mutex._thread_lock,
-        manager.core.access._memory_reader._mutex._thread_lock,
-    ]
-    held, forked = threading.Event(), threading.Event()
-
-    def holder() -> None:
-        for lock in locks:
-            lock.acquire()
-        held.set()
-        forked.wait(30)
-        for lock in reversed(locks):
-            lock.release()
-
-    def child() -> Any:
-        before = worker.read("Front")
-        worker.write("Front", "new")
-        worker.wiki.names  # noqa: B018
-        del PageText(worker, "Front").text
-        return before, worker.read("Front")
-
-    with ThreadPoolExecutor(1) as pool:
-        running = pool.submit(holder)
-        assert held.wait(30)
-        try:
-            made = fork(child)
-        finally:
-            forked.set()
-        running.result()
-        assert made.join() == ("old", "new")
-    expected = "old" if worker.database.kind == "sqlite-memory" else "new"
-    assert worker.read("Front") == expected
 
 
 def test_case_12_load_under_way(worker: Worker) -> None:

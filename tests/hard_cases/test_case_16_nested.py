@@ -19,6 +19,7 @@ from sqlalchemy.pool import QueuePool
 
 from coherent_cache import RecursiveRetrieverError, cached
 
+from ..schedules.schedule import Schedule
 from ..workers import PageText, Worker, page, put
 
 pytestmark = pytest.mark.on("sqlite-wal", "postgresql", "mariadb")
@@ -165,40 +166,22 @@ def test_case_16_opposite_orders(worker: Worker) -> None:
     assert results in (["AB.", "BA."], ["AB.", "BAB."], ["ABA.", "BA."])
 
 
-def test_case_16_one_load(worker: Worker) -> None:
+def many(names: list[str], leader_ends: str) -> str:
+    """A script: one loads, *names* wait for it."""
+    arrive = [f"{name} reaches load: joined or led\n{name} goes on" for name in names]
+    end = [f"{name} ends" for name in names]
+    lead = "leader reaches load: label taken, no data read"
+    return "\n".join([lead, *arrive, f"leader {leader_ends}", *end])
+
+
+def test_case_16_one_load(worker: Worker, schedule: Schedule) -> None:
     """Many threads miss at once: one retriever call, one value for all."""
-    count = 8
     site = Site(worker)
-    entered, release = threading.Event(), threading.Event()
-
-    def hook() -> None:
-        entered.set()
-        assert release.wait(SECONDS)
-
-    site.hooks["titles"] = hook
-    worker.cache_manager.get("warm", lambda: 0)
-    leader = in_threads(lambda: site.titles)
-    assert entered.wait(SECONDS)
-    others = in_threads(*[lambda: site.titles] * (count - 1))
-    wait_until_waiting(worker, count - 1)
-    release.set()
-    values = {id(future.result(SECONDS)) for future in leader + others}
-    assert len(values) == 1
+    names = ["second", "third", "fourth", "fifth", "sixth"]
+    actors = {name: lambda: site.titles for name in ["leader", *names]}
+    played = schedule(many(names, "ends"), **actors)
+    assert len({id(value) for value in played.values()}) == 1
     assert site.calls == ["titles"]
-
-
-def wait_until_waiting(worker: Worker, count: int) -> None:
-    """Returns when *count* threads wait for loads under way.  They say so under the flights' lock;
-    their future's callback comes a moment later and is all they need."""
-    flights: Any = worker.cache_manager._loader._flights
-    event = threading.Event()
-    for _ in range(10_000):
-        with flights._lock:
-            waiting = sum(len(f.future._done_callbacks) for f in flights._flights.values())
-        if waiting >= count:
-            return
-        event.wait(0.001)
-    raise AssertionError(f"{waiting} wait, not {count}")
 
 
 def test_case_16_other_keys_are_not_held_up(worker: Worker) -> None:
@@ -222,55 +205,54 @@ def test_case_16_other_keys_are_not_held_up(worker: Worker) -> None:
     assert leader.result(SECONDS) == {"A"}
 
 
-def test_case_16_exception_reaches_all_who_asked(worker: Worker) -> None:
-    """It is raised where anybody waits, and not remembered."""
+def test_case_16_exception_reaches_all_who_asked(worker: Worker, schedule: Schedule) -> None:
+    """It is raised where anybody waits, also through another value, and not remembered."""
     site = Site(worker)
-    entered, release = threading.Event(), threading.Event()
 
     def hook() -> None:
-        entered.set()
-        assert release.wait(SECONDS)
         raise ZeroDivisionError("by the retriever")
 
     site.hooks["titles"] = hook
-    leader = in_threads(lambda: site.titles)
-    assert entered.wait(SECONDS)
-    others = in_threads(*[lambda: site.menu] * 3)
-    wait_until_waiting(worker, 1 + 2)
-    release.set()
-    for future in leader + others:
-        with pytest.raises(ZeroDivisionError, match="by the retriever"):
-            future.result(SECONDS)
+    played = schedule(
+        """
+        leader  reaches  load: label taken, no data read
+        titles  reaches  load: joined or led
+        titles  goes on
+        menu    reaches  load: joined or led   -- leads its own
+        menu    reaches  load: joined or led   -- and joins the leader's
+        menu    goes on
+        leader  fails
+        titles  fails
+        menu    fails
+        """,
+        leader=lambda: site.titles,
+        titles=lambda: site.titles,
+        menu=lambda: site.menu,
+    )
+    assert [str(error) for error in played.values()] == ["by the retriever"] * 3
     assert site.calls.count("titles") == 1
     site.hooks.clear()
     assert site.menu == ""
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
-def test_case_16_leader_is_interrupted(worker: Worker, error: type[BaseException]) -> None:
+def test_case_16_leader_is_interrupted(
+    worker: Worker, schedule: Schedule, error: type[BaseException]
+) -> None:
     """Ctrl-C ends the one who loads, and says nothing about the value: another one loads it."""
     site = Site(worker)
-    entered, release = threading.Event(), threading.Event()
+    interruptions = [error]
 
     def hook() -> None:
-        if not entered.is_set():
-            entered.set()
-            assert release.wait(SECONDS)
-            raise error
-
-    def interrupted() -> str:
-        with pytest.raises(error):
-            site.titles  # noqa: B018
-        return "interrupted"
+        if interruptions:
+            raise interruptions.pop()
 
     site.hooks["titles"] = hook
-    leader = in_threads(interrupted)
-    assert entered.wait(SECONDS)
-    others = in_threads(*[lambda: site.titles] * 3)
-    wait_until_waiting(worker, 3)
-    release.set()
-    assert leader[0].result(SECONDS) == "interrupted"
-    assert [future.result(SECONDS) for future in others] == [frozenset()] * 3
+    names = ["second", "third", "fourth"]
+    actors = {name: lambda: site.titles for name in ["leader", *names]}
+    played = schedule(many(names, "fails"), **actors)
+    assert isinstance(played.pop("leader"), error)
+    assert list(played.values()) == [frozenset()] * 3
     assert site.calls == ["titles"] * 2
 
 

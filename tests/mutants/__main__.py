@@ -1,70 +1,47 @@
-"""Runs the mutants; see the package."""
+"""``python -m tests.mutants``; see the package."""
 
 from __future__ import annotations
 
-import importlib
-import os
-import pkgutil
-import shutil
-import subprocess
+import argparse
 import sys
-import tempfile
-from pathlib import Path
+import time
 
-import tests.mutants
-
-from .mutant import Mutant
-
-ROOT = Path(__file__).resolve().parents[2]
-SECONDS = 120
+from . import MUTANTS
+from .run import convict
+from .table import PAGE, written
 
 
-def all_mutants() -> list[Mutant]:
-    found: list[Mutant] = []
-    for module in pkgutil.iter_modules(tests.mutants.__path__):
-        if module.name not in ("mutant", "__main__"):
-            found += importlib.import_module(f"tests.mutants.{module.name}").MUTANTS
-    return found
-
-
-def convict(mutant: Mutant) -> list[str]:
-    """Return the tests that did not notice."""
-    with tempfile.TemporaryDirectory() as directory:
-        copy = Path(directory)
-        for name in ("coherent_cache", "tests", "migrations", "docs"):
-            shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
-        for name in ("pyproject.toml", "alembic.ini"):
-            shutil.copy(ROOT / name, copy)
-        file = copy / "coherent_cache" / mutant.file
-        source = file.read_text()
-        if source.count(mutant.old) != 1:
-            return [f"{mutant.file}: the text to replace occurs {source.count(mutant.old)} times"]
-        file.write_text(source.replace(mutant.old, mutant.new))
-        blind = []
-        for test in mutant.tests:
-            run = subprocess.run(
-                [sys.executable, "-m", "pytest", "-q", "-x", "--timeout=60", f"tests/{test}"],
-                cwd=copy,
-                env={**os.environ, "PYTHONPATH": str(copy), "PYTHONSAFEPATH": ""},
-                capture_output=True,
-                text=True,
-                timeout=SECONDS,
-                check=False,
-            )
-            if run.returncode != 1:
-                blind.append(f"{test} (pytest's exit {run.returncode})")
-        return blind
-
-
-def main(names: list[str]) -> int:
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=main.__doc__)
+    parser.add_argument("names", nargs="*", help="only these mutants")
+    parser.add_argument("--core", action="store_true", help="protections of the protocol, quickly")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="so many at a time")
+    parser.add_argument("--table", action="store_true", help="write docs/mutants.md and run none")
+    given = parser.parse_args(arguments)
+    if given.table:
+        PAGE.write_text(written(MUTANTS))
+        return 0
+    unknown = set(given.names) - {mutant.name for mutant in MUTANTS}
+    if unknown:
+        parser.error(f"no such mutant: {', '.join(sorted(unknown))}")
+    chosen = [
+        mutant
+        for mutant in MUTANTS
+        if (mutant.core or not given.core) and (mutant.name in given.names or not given.names)
+    ]
     survivors = 0
-    chosen = [m for m in all_mutants() if not names or m.name in names]
-    for number, mutant in enumerate(chosen, 1):
-        blind = convict(mutant)
-        survivors += bool(blind)
-        verdict = "SURVIVED: " + ", ".join(blind) if blind else "convicted"
-        print(f"[{number}/{len(chosen)}] {mutant.name:45} {verdict}", flush=True)
-    print(f"{len(chosen) - survivors} convicted, {survivors} survived")
+    start = time.monotonic()
+    for number, verdict in enumerate(convict(chosen, jobs=given.jobs, quick=given.core), 1):
+        survivors += bool(verdict.blind)
+        said = "SURVIVED: " + ", ".join(verdict.blind) if verdict.blind else "convicted"
+        print(
+            f"[{number}/{len(chosen)}] {verdict.mutant.name:50} {verdict.seconds:5.1f} s  {said}",
+            flush=True,
+        )
+    print(
+        f"{len(chosen) - survivors} convicted, {survivors} survived, "
+        f"in {time.monotonic() - start:.0f} s"
+    )
     return 1 if survivors else 0
 
 

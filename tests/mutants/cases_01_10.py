@@ -20,6 +20,7 @@ MUTANTS = [
         "        if entry.owners:\n            return False\n",
         "",
         (f"{C01}::test_case_01_rolled_back", f"{C02}::test_case_02_changed"),
+        core=True,
     ),
     Mutant(
         "publish-what-was-dropped-meanwhile",
@@ -31,6 +32,7 @@ MUTANTS = [
             f"{C05}::test_case_05_slow_loader",
             f"{C06}::test_case_06_postgresql",
         ),
+        core=True,
     ),
     Mutant(
         "publish-below-the-floor",
@@ -38,6 +40,7 @@ MUTANTS = [
         "entry.label < self._floor or any(",
         "any(",
         (f"{C05}::test_case_05_everything_was_dropped_meanwhile",),
+        core=True,
     ),
     Mutant(
         "label-after-the-data",
@@ -45,6 +48,7 @@ MUTANTS = [
         "return Entry(value, self.label, frozenset(self.keys), owners)",
         "return Entry(value, self.manager.store.label, frozenset(self.keys), owners)",
         (f"{C05}::test_case_05_slow_loader", f"{C06}::test_case_06_postgresql"),
+        core=True,
     ),
     Mutant(
         "snapshot-of-the-transaction-ignored",
@@ -56,6 +60,7 @@ MUTANTS = [
             f"{C06}::test_case_06_read_transaction_of_sqlite",
             f"{C06}::test_case_06_two_connections_in_one_load",
         ),
+        core=True,
     ),
     Mutant(
         "keys-of-inner-values-forgotten",
@@ -63,6 +68,7 @@ MUTANTS = [
         "            self.keys |= entry.keys\n",
         "",
         (f"{C05}::test_case_05_computed_from_another_value",),
+        core=True,
     ),
     Mutant(
         "statement-snapshots-everywhere",
@@ -70,6 +76,7 @@ MUTANTS = [
         "current_setting('transaction_isolation') IN ('read committed', 'read uncommitted')",
         "true",
         (f"{C06}::test_case_06_postgresql",),
+        core=True,
     ),
     Mutant(
         "postgresql-not-asked-for-writes",
@@ -80,6 +87,7 @@ MUTANTS = [
             f"{C02}::test_case_02_stored_code_of_postgresql",
             f"{C02}::test_case_02_cursor_of_the_driver",
         ),
+        core=True,
     ),
     Mutant(
         "greater-than-last-seen",
@@ -90,6 +98,7 @@ MUTANTS = [
         "            (row[5] + 1 for row in rows if row[5] is not None), default=position.horizon\n"
         "        )\n",
         (f"{C07}::test_case_07_many_checks_and_commits_between",),
+        core=True,
     ),
     Mutant(
         "order-of-generations-on-mariadb",
@@ -107,6 +116,7 @@ MUTANTS = [
         "            return News((last, {}), frozenset(from_stored(row[0]) for row in found))\n"
         "        return News((last, {}), complete=False)\n",
         (f"{C07}::test_case_07_many_checks_and_commits_between",),
+        core=True,
     ),
     Mutant(
         "one-lane-for-all",
@@ -117,6 +127,7 @@ MUTANTS = [
             f"{C08}::test_case_08_first_invalidation_twice",
             f"{C09}::test_case_09_opposite_orders",
         ),
+        core=True,
     ),
     Mutant(
         "ledger-locked-on-postgresql",
@@ -142,6 +153,7 @@ MUTANTS = [
         "                view.uncheck()\n",
         "                pass\n",
         (f"{C03}::test_case_03_reloaded", f"{C03}::test_case_03_two_transactions_of_one_request"),
+        core=True,
     ),
     Mutant(
         "private-values-survive-a-rollback",
@@ -149,6 +161,7 @@ MUTANTS = [
         "        if outcome is Outcome.COMMITTED:\n",
         "        if True:\n",
         (f"{C02}::test_case_02_changed",),
+        core=True,
     ),
     Mutant(
         "savepoints-ignored",
@@ -159,6 +172,7 @@ MUTANTS = [
             f"{C04}::test_case_04_rolled_back",
             f"{C04}::test_case_04_released_inside_one_rolled_back",
         ),
+        core=True,
     ),
     Mutant(
         "released-savepoint-forgotten",
@@ -197,6 +211,7 @@ MUTANTS = [
             f"{C06}::test_case_06_snapshot_opened_by_the_drivers_cursor",
             f"{C02}::test_case_02_cursor_of_the_driver_before_any_statement",
         ),
+        core=True,
     ),
     Mutant(
         "imported-snapshot",
@@ -211,6 +226,7 @@ MUTANTS = [
         "        if self._replica:\n            return -1",
         "        if False:\n            return -1",
         (f"{C06}::test_case_06_replica_is_never_shared",),
+        core=True,
     ),
     Mutant(
         "objects-of-sessions-ignored",
@@ -222,6 +238,7 @@ MUTANTS = [
             f"{C06}::test_case_06_object_loaded_before_at_read_committed",
             f"{C06}::test_case_06_object_of_an_earlier_transaction",
         ),
+        core=True,
     ),
     Mutant(
         "side-session-loss-ignored",
@@ -229,6 +246,7 @@ MUTANTS = [
         "position = self._position if self._side.session == self._session else None",
         "position = self._position",
         (f"{C10}::test_lost_side_connection_drops_everything",),
+        core=True,
     ),
     Mutant(
         "session-mark-ignored",
@@ -236,6 +254,7 @@ MUTANTS = [
         "            session != position.session\n            or horizon",
         "            horizon",
         (f"{C10}::test_case_10_session_changed_under_the_connection",),
+        core=True,
     ),
     Mutant(
         "anchor-ignored-on-postgresql",
@@ -246,6 +265,7 @@ MUTANTS = [
             f"{C10}::test_case_10_idle_while_its_row_is_pruned",
             f"{C10}::test_case_10_restored_from_an_older_dump",
         ),
+        core=True,
     ),
     Mutant(
         "rows-that-vanished-ignored-on-postgresql",
@@ -270,6 +290,7 @@ MUTANTS = [
             f"{C10}::test_case_10_idle_while_its_row_is_pruned",
             f"{C10}::test_case_10_restored_and_gone_on_to_the_same_number",
         ),
+        core=True,
     ),
     Mutant(
         "gaps-ignored-on-mariadb",
@@ -278,6 +299,7 @@ MUTANTS = [
         "                    return None\n",
         "",
         (f"{C10}::test_case_10_pruned_rows_of_a_connection_made_since",),
+        core=True,
     ),
     Mutant(
         "replaced-file-ignored",

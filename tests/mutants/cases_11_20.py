@@ -23,6 +23,7 @@ MUTANTS = [
         "            transaction.prepared = True\n\n",
         "            transaction.prepared = True\n\n",
         (_11 + "two_phase_in_one_session", _11 + "prepared_here_and_ended_by_another"),
+        core=True,
     ),
     Mutant(
         "lost-answer-taken-for-rollback",
@@ -30,6 +31,7 @@ MUTANTS = [
         "endings.after_end(transaction, dbapi_connection, Outcome.UNKNOWN)\n            raise",
         "endings.after_end(transaction, dbapi_connection, Outcome.ROLLED_BACK)\n            raise",
         (_11 + "answer_to_commit_is_lost",),
+        core=True,
     ),
     Mutant(
         "scope-survives-fork",
@@ -37,6 +39,7 @@ MUTANTS = [
         "    _scope.set(None)\n    _frame.set(None)\n",
         "",
         (_12 + "open_transaction", _12 + "view"),
+        core=True,
     ),
     Mutant(
         "load-survives-fork",
@@ -50,7 +53,10 @@ MUTANTS = [
         "store.py",
         "        self._lock = threading.Lock()\n        self._label += 1\n",
         "        self._label += 1\n",
-        (_12 + "locks_held_by_another_thread[sqlite-wal]",),
+        (
+            "schedules/test_cases_11_to_15.py::test_case_12_fork_while_another_thread_stands"
+            "[sqlite-wal-store: in the middle of a change]",
+        ),
     ),
     Mutant(
         "overridden-attribute-not-invalidated",
@@ -108,6 +114,7 @@ MUTANTS = [
         "found.label >= wanted and ",
         "",
         (_16 + "newer_view_does_not_take_the_older_value",),
+        core=True,
     ),
     Mutant(
         "everybody-loads",
@@ -129,6 +136,7 @@ MUTANTS = [
         'return "\'" + _UNREADABLE.sub(_readable_escape, part) + "\'"',
         'return "\'" + part + "\'"',
         (_17 + "parts_do_not_run_together",),
+        core=True,
     ),
     Mutant(
         "bool-is-int",

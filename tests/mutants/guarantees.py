@@ -37,6 +37,7 @@ MUTANTS = [
             "g01_outside_a_request_each_read_looks",
             "g01_an_invalidation_of_its_own",
         ),
+        core=True,
     ),
     Mutant(
         "check-under-way-is-shared",
@@ -44,6 +45,7 @@ MUTANTS = [
         "        arrived = self._started\n",
         "        arrived = self._finished\n",
         _tests(G01, "check_under_way_is_not_shared"),
+        core=True,
     ),
     Mutant(
         "a-wal-snapshot-is-taken-for-news",
@@ -109,6 +111,7 @@ MUTANTS = [
         "        return any(not keys.isdisjoint(level.pending) for level in self._levels)",
         "        return False",
         _tests(G03, "g03_in_the_transaction_and_after_it", "g03_what_depends_on_it"),
+        core=True,
     ),
     Mutant(
         "the-view-is-not-told-of-a-del",
@@ -137,6 +140,7 @@ MUTANTS = [
         "        view.checked_at = commits",
         "        view.checked_at = view.commits",
         _tests(G03, "g03_a_look_of_another_thread_of_the_request"),
+        core=True,
     ),
     # G4
     Mutant(
@@ -152,6 +156,7 @@ MUTANTS = [
             "g04_a_commit_that_a_listener_refuses[postgresql]",
             "g04_blocks_inside_each_other[postgresql]",
         ),
+        core=True,
     ),
     Mutant(
         "a-savepoint-that-rolls-back-still-invalidates",

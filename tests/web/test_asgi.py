@@ -21,6 +21,7 @@ from starlette.websockets import WebSocket
 
 from coherent_cache import CacheManager, cached
 from coherent_cache.asgi import CacheMiddleware
+from coherent_cache.memo import NO_MEMO
 from tests.databases import Database
 from tests.workers import Worker, metadata, page
 
@@ -286,8 +287,8 @@ def test_a_server_that_serves_in_one_task(worker: Worker) -> None:
             await application({"type": kind}, unused, unused)
             assert state() == before
 
-    def state() -> set[Any]:
-        return {(variable, value) for variable, value in copy_context().items() if value}
+    def state() -> dict[Any, Any]:
+        return {v: value for v, value in copy_context().items() if value and value is not NO_MEMO}
 
     manager = worker.cache_manager
     run(main)

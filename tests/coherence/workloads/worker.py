@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 import threading
 import traceback
-from contextlib import ExitStack
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -59,6 +60,18 @@ class Place:
         self._pipe = pipe
         self._done = done
 
+    @property
+    def engine_options(self) -> dict[str, Any]:
+        return {"pool_size": self.plan.threads + 2, **self.plan.engine}
+
+    @contextlib.contextmanager
+    def within(self, env: Environment, until: float) -> Iterator[None]:
+        """What the plan wraps around the work."""
+        with contextlib.ExitStack() as stack:
+            for wrap in self.plan.within:
+                stack.enter_context(wrap(Inside(self.plan, env, self.name, self.logs, until)))
+            yield
+
     def until(self) -> float:
         """Be ready; return when the time is over."""
         self._pipe.send("ready")
@@ -101,8 +114,7 @@ def work(plan: Plan, place: int, life: int, logs: Path, pipe: Connection, done: 
 
 def _run_threads(here: Place) -> None:
     plan = here.plan
-    options = {"pool_size": plan.threads + 2, **plan.engine}
-    engine = make_engine(here.database, plan.isolation, **options)
+    engine = make_engine(here.database, plan.isolation, **here.engine_options)
     env = here.environment(engine)
     drive(here.warm_up(env))
     clients = here.clients(env)
@@ -116,9 +128,7 @@ def _run_threads(here: Place) -> None:
             failed.append(error)
 
     running = [threading.Thread(target=body, args=(client,)) for client in clients]
-    with ExitStack() as stack:
-        for wrap in plan.within:
-            stack.enter_context(wrap(Inside(plan, env, here.name, here.logs, until)))
+    with here.within(env, until):
         for one in running:
             one.start()
         for one in running:
@@ -133,15 +143,16 @@ def _run_threads(here: Place) -> None:
 
 async def _run_tasks(here: Place) -> None:
     plan = here.plan
-    engine = make_async_engine(here.database, plan.isolation, pool_size=plan.threads + 2)
+    engine = make_async_engine(here.database, plan.isolation, **here.engine_options)
     env = here.environment(engine)
     await here.warm_up(env)
     clients = here.clients(env)
     until = here.until()
-    async with asyncio.TaskGroup() as group:
-        tasks = {group.create_task(client.run(until)) for client in clients}
-        while tasks:
-            _, tasks = await asyncio.wait(tasks, timeout=0.2)
-            here.progress(clients)
+    with here.within(env, until):
+        async with asyncio.TaskGroup() as group:
+            tasks = {group.create_task(client.run(until)) for client in clients}
+            while tasks:
+                _, tasks = await asyncio.wait(tasks, timeout=0.2)
+                here.progress(clients)
     await env.cache_manager.aclose()
     await engine.dispose()

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .attributes import Attribute
     from .client import Client
 
 #: A kind of request.
-Kind = Callable[["Client"], Awaitable[None]]
+Kind = Callable[["Client"], Coroutine[Any, Any, None]]
 
 
 @dataclass(frozen=True)
@@ -19,8 +19,8 @@ class Workload:
     """The requests of a run, and the application that they are made to."""
 
     about: str
-    #: Kinds of requests by how often each is made.
-    kinds: Mapping[Kind, int]
+    #: Kinds of requests (`Kind`) by how often each is made.
+    kinds: Mapping[Any, int]
     #: The attributes that are read, by how often each is.
     shows: Mapping[type[Attribute], int]
     #: How many items there are.  The first ones are hot.

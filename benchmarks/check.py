@@ -1,0 +1,96 @@
+"""A check that finds nothing new: what each request pays before it reads from memory.
+
+The limit is the driver's own round trip: ``SELECT 1`` on a connection that is held, in autocommit
+mode.  The reference is what an application pays for any query: ``SELECT 1`` through SQLAlchemy with
+a connection from the pool and a transaction.  "On the same engine" is that with the listeners of
+the library; "a request" is the check with all around it: a view is opened, one known value read,
+and the view closed.  The check must cost the same whether the ledger has a thousand keys or a
+million.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from sqlalchemy import Engine, text
+
+from coherent_cache import CacheManager, cached
+from tests.databases import Database
+
+from .databases import TITLES, available, fresh_database
+from .ledgers import fill, look, manager_on
+from .measure import Case, Timed, call, measure
+from .registry import Options
+from .tables import Table
+
+_REFERENCE = "SELECT 1 from the pool"
+_SELECT = text("SELECT 1")
+
+
+def run(options: Options) -> Iterator[Table]:
+    """Yield a table for each database and size of the ledger."""
+    for kind in available(options.databases, options.progress):
+        for keys in (1_000, 100_000 if options.quick else 1_000_000):
+            title = f"{TITLES[kind]}, {keys:,} keys"
+            with fresh_database(kind) as database:
+                options.progress.step(f"check: {title}: filling the table")
+                with manager_on(database) as manager:
+                    fill(database, keys)
+                    rows = measure(
+                        list(_cases(database, manager)),
+                        reference=_REFERENCE,
+                        rounds=options.rounds,
+                        seconds=0.02,
+                        progress=options.progress,
+                        title=f"check: {title}",
+                    )
+            yield Table(title, rows, reference=_REFERENCE)
+
+
+def _cases(database: Database, manager: CacheManager) -> Iterator[Case]:
+    class Site:
+        cache_manager = manager
+
+        @cached
+        def title(self) -> str:
+            return "a value"
+
+    site = Site()
+    site.title  # noqa: B018  (from here on the process knows it)
+
+    def request() -> None:
+        with manager.request():
+            site.title  # noqa: B018
+
+    plain = database.engine()
+    yield Case(_REFERENCE, _select(plain))
+    yield Case("SELECT 1 on the same engine", _select(manager.engine))
+    yield Case("SELECT 1, driver's connection held", _round_trip(plain), note="the limit")
+    target = 0.2 if database.is_sqlite else 0.6
+    yield Case("check", call(lambda: look(manager)), target)
+    yield Case("a request", call(request))
+
+
+def _select(engine: Engine) -> Timed:
+    def select() -> None:
+        with engine.connect() as connection:
+            connection.execute(_SELECT).scalar()
+
+    return call(select)
+
+
+def _round_trip(engine: Engine) -> Timed:
+    pooled = engine.raw_connection()
+    connection = pooled.dbapi_connection
+    assert connection is not None
+    engine.dialect.set_isolation_level(connection, "AUTOCOMMIT")
+
+    def select() -> None:
+        cursor = connection.cursor()
+        cursor.execute("SELECT 1")
+        cursor.fetchall()
+        cursor.close()
+
+    # The pool's object goes with the function: while it lives, the connection is not given back.
+    select.pooled = pooled  # type: ignore[attr-defined]
+    return call(select)

@@ -1,0 +1,142 @@
+"""A cached attribute that is read again, in memory, with the view of a request open.
+
+The limit is one call of a function under `functools.lru_cache`, in the same run.  Beside it stand
+what gives no coherency (`property`, `cached_property`) and the memory backends of other libraries.
+"First read" is that of a value which the process knows, in a request that has looked at the ledger
+already: the view takes it over from the store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property, lru_cache
+from typing import Any
+
+from coherent_cache import CacheManager, cached
+
+from .databases import fresh_database
+from .measure import Case, Timed, measure, statement
+from .registry import Options
+from .rivals import rivals
+from .tables import Table
+
+_REFERENCE = "lru_cache"
+_MANY = 1_000
+
+
+def run(options: Options) -> Iterator[Table]:
+    """Yield the tables."""
+    specialised = sys.version_info >= (3, 12)
+    targets = {"singleton": 3.2 if specialised else 2.4, "keyed": 3.8 if specialised else 3.2}
+    with _manager() as manager:
+        cases = _cases(manager, targets)
+        with manager.request():
+            rows = measure(
+                cases,
+                reference=_REFERENCE,
+                rounds=options.rounds,
+                progress=options.progress,
+                title="hit",
+            )
+    yield Table("A hit", rows, reference=_REFERENCE)
+
+
+@contextmanager
+def _manager() -> Iterator[CacheManager]:
+    with fresh_database("sqlite-wal") as database:
+        manager = CacheManager(database.engine())
+        manager.create_table()
+        yield manager
+        manager.close()
+
+
+def _cases(manager: CacheManager, targets: dict[str, float]) -> Sequence[Case]:
+    class Site:
+        cache_manager = manager
+
+        @cached
+        def singleton(self) -> object:
+            return _VALUE
+
+        @cached
+        async def awaitable(self) -> object:
+            return _VALUE
+
+        @property
+        def plain(self) -> object:
+            return _VALUE
+
+        @cached_property
+        def kept(self) -> object:
+            return _VALUE
+
+    class Page:
+        cache_manager = manager
+
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        @cached("name")
+        def keyed(self) -> object:
+            return _VALUE
+
+    @lru_cache
+    def remembered() -> object:
+        return _VALUE
+
+    @lru_cache(maxsize=1000)
+    def remembered_by(name: str) -> object:
+        return _VALUE
+
+    site, page = Site(), Page("front")
+    pages = [Page(f"page {number}") for number in range(_MANY)]
+    return [
+        Case(_REFERENCE, statement("f()", f=remembered)),
+        Case("lru_cache with an argument", statement("f('front')", f=remembered_by)),
+        Case("singleton", statement("o.singleton", o=site), targets["singleton"]),
+        Case("keyed", statement("o.keyed", o=page), targets["keyed"]),
+        Case("awaitable", _awaiting(manager, site)),
+        Case("first read in a request", _first_reads(manager, pages), 15),
+        Case("property", statement("o.plain", o=site)),
+        Case("cached_property", statement("o.kept", o=site)),
+        *rivals(_VALUE),
+    ]
+
+
+_VALUE = ("a value",)
+
+
+def _awaiting(manager: CacheManager, site: Any) -> Timed:
+    """An awaitable attribute, read in a request of its own in an event loop."""
+
+    async def read(number: int) -> float:
+        with manager.request():
+            await site.awaitable
+            start = time.perf_counter()
+            for _ in range(number):
+                await site.awaitable
+            return time.perf_counter() - start
+
+    return lambda number: asyncio.run(read(number))
+
+
+def _first_reads(manager: CacheManager, pages: list[Any]) -> Timed:
+    """Each page once in a request that has looked at the ledger; opening it is not counted."""
+
+    def timed(number: int) -> float:
+        took = 0.0
+        for _ in range(-(-number // len(pages))):
+            with manager.request():
+                _ = pages[0].keyed
+                start = time.perf_counter()
+                for page in pages:
+                    _ = page.keyed
+                took += time.perf_counter() - start
+        # All pages were read; what was asked for is less.
+        return took * number / (-(-number // len(pages)) * len(pages))
+
+    return timed

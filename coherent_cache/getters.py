@@ -1,0 +1,150 @@
+"""The getters of cached attributes: what runs at ``obj.attr``.
+
+A value that the view's memo has costs one expression; one that the view or the store has, a few
+look-ups (`known`); everything else is the manager's to find out.  A getter is a plain function
+given to `property`, which calls it faster than it would a ``__get__`` of our own.
+"""
+
+from __future__ import annotations
+
+import keyword
+import weakref
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from .entry import Slot
+from .eviction import MAX_USES
+from .memo import current_memo, register
+from .resolve import manager_of
+
+if TYPE_CHECKING:
+    from .descriptors import CachedProperty, CachedSingletonProperty
+    from .view import View
+
+Getter = Callable[[Any], Any]
+
+#: What `known` returns if it knows nothing.
+UNKNOWN: Any = object()
+
+_NO_ITEM = (object(), None)
+
+_memo_of_context = current_memo.get
+
+
+class FirstRead(dict[Any, Any]):
+    """Answers in the memo for a singleton attribute that the view has not read yet.
+
+    A view's memo has a plain dictionary instead once it has read one.  (That one lacks an instance
+    would cost an exception at the first read in each view.)
+    """
+
+    __slots__ = ("_attribute", "_learned", "index")
+
+    def __init__(self, attribute: CachedSingletonProperty[Any]) -> None:
+        self._attribute = weakref.ref(attribute)  # a memo does not keep a class alive
+        # The class whose instance was read last, and its slot: mostly there is one only.
+        # One tuple, so that no thread sees the class of one and the slot of another.
+        self._learned: tuple[type | None, Slot] = (None, Slot(""))
+        self.index = register(attribute, self)
+
+    def __missing__(self, instance: Any) -> Any:
+        kind, slot = self._learned
+        if type(instance) is not kind:
+            slot = self._learn(instance)
+        value = known(self.index, instance, slot)
+        if value is UNKNOWN:
+            raise LookupError
+        return value
+
+    def _learn(self, instance: Any) -> Slot:
+        attribute = self._attribute()
+        if attribute is None:
+            raise LookupError
+        slot = attribute.slot_of(instance)
+        self._learned = (type(instance), slot)
+        return slot
+
+
+def singleton_getter(attribute: CachedSingletonProperty[Any], read: Getter) -> Getter:
+    """The getter of an attribute whose value depends on nothing of the instance but its class."""
+    index = FirstRead(attribute).index
+    memo = _memo_of_context
+
+    def getter(instance: Any) -> Any:
+        try:
+            return memo()[index][instance]
+        except Exception:
+            pass  # left first, so that no error of a retriever says "during handling of"
+        return read(instance)
+
+    return getter
+
+
+_KEYED = """
+def getter(instance):
+    try:
+        part, value = memo()[index].get(instance, no_item)
+        # Only the very same object is surely the same part: 1 == True.
+        if instance.{name} is part:
+            return value
+    except Exception:
+        pass
+    return read(instance)
+"""
+
+
+def keyed_getter(
+    attribute: CachedProperty[Any], name: str, read: Callable[[int, Any], Any]
+) -> Getter:
+    """The getter of an attribute whose value depends on the instance's attribute *name* too."""
+    index = register(attribute)
+
+    def read_on(instance: Any) -> Any:
+        return read(index, instance)
+
+    if not name.isidentifier() or keyword.iskeyword(name):
+        return read_on  # getattr() will say what is wrong with it
+    # Compiled for the name, as dataclasses are: ``getattr`` would take half of the time.
+    scope = {"memo": _memo_of_context, "index": index, "read": read_on, "no_item": _NO_ITEM}
+    exec(_KEYED.format(name=name), scope)
+    getter: Getter = scope["getter"]  # type: ignore[assignment]
+    return getter
+
+
+def known(index: int, instance: Any, slot: Slot, part: Any = UNKNOWN) -> Any:
+    """Return the value of *slot* if the view has it, or if nothing stands between the view and the
+    store; else `UNKNOWN`.  It is what `Loader.get` would come to, by a shorter way.
+
+    What is returned is memorised for the attribute at *index*, together with *part* if the
+    value depends on it.
+    """
+    view: View | None = _memo_of_context()[0]
+    if view is None:
+        return UNKNOWN  # no view is open, or a retriever runs
+    # `Store.get` and `View.keep` are written out here: a call of each would take as long as the
+    # rest of it.
+    core = view.core
+    if manager_of(instance, slot.key).core is not core:
+        return UNKNOWN
+    changes = view.changes
+    scope = view.scope
+    if (
+        view.checked_at == view.commits
+        and not (scope.transactions_here or scope.sessions_here)
+        and (scope.parent is None or scope.parent.is_idle())
+        and (found := core.store.entries.get(slot.key)) is not None
+        and found.variant is slot.variant
+    ):
+        if found.uses < MAX_USES:
+            found.uses += 1
+        view.hits += 1
+        value = view.values.setdefault(slot, found).value
+    else:
+        kept = view.values.get(slot)
+        if kept is None:
+            return UNKNOWN
+        value = kept.value
+    # An instance that says itself what it is equal to might be taken for another one.
+    if slot.variant.by_identity:  # type: ignore[attr-defined]
+        view.memorise(index, instance, value if part is UNKNOWN else (part, value), changes)
+    return value

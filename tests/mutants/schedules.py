@@ -1,0 +1,76 @@
+"""Protections that only an exact schedule shows."""
+
+from __future__ import annotations
+
+from .mutant import Mutant
+
+S01 = "schedules/test_cases_01_to_05.py::test_case_"
+S06 = "schedules/test_cases_06_to_10.py::test_case_"
+S11 = "schedules/test_cases_11_to_15.py::test_case_"
+S16 = "schedules/test_cases_16_to_20.py::test_case_"
+C06 = "hard_cases/test_case_06_old_snapshot.py::test_case_06_"
+
+MUTANTS = [
+    Mutant(
+        "a-view-keeps-what-was-loaded-before-a-del",
+        "view.py",
+        "        if self.changes != changes and kept is entry:\n",
+        "        if False:\n",
+        (f"{S01}03_kept_after_the_del",),
+        core=True,
+    ),
+    Mutant(
+        "position-moves-before-the-news-are-applied",
+        "reader.py",
+        "        self._store.apply(news)\n        self._position = news.position\n"
+        "        self._session = self._side.session\n",
+        "        self._position = news.position\n        self._session = self._side.session\n"
+        "        self._store.apply(news)\n",
+        (f"{S11}11_interrupted_at_each_moment_of_a_look",),
+        core=True,
+    ),
+    Mutant(
+        "label-from-another-connection",
+        "load.py",
+        "        self.touched.setdefault(transaction, label)\n",
+        "        if not self.touched:\n            self.touched[transaction] = label\n",
+        (f"{C06}two_connections_in_one_load",),
+        core=True,
+    ),
+    Mutant(
+        "waits-in-a-circle",
+        "flights.py",
+        "            if step.chain is chain:\n                return False\n",
+        "            if step.chain is chain:\n                return True\n",
+        (f"{S16}16_opposite_orders",),
+    ),
+    Mutant(
+        "a-waiter-takes-what-is-too-old-for-it",
+        "loading.py",
+        "        if entry is None or entry.label < read.view.label:\n",
+        "        if entry is None:\n",
+        (f"{S16}16_a_waiter_with_a_newer_view",),
+    ),
+    Mutant(
+        "a-look-is-over-before-it-began",
+        "core.py",
+        "        commits = view.commits\n        start",
+        "        view.checked_at = commits = view.commits\n        start",
+        (f"{S16}20_two_threads_look_at_once",),
+    ),
+    Mutant(
+        "connections-survive-fork",
+        "access.py",
+        "            connections.abandon()\n        self._start()\n",
+        "            connections.abandon()\n",
+        (f"{S11}12_fork_while_another_thread_stands",),
+    ),
+    Mutant(
+        "flights-survive-fork",
+        "manager.py",
+        "        self._loader = Loader(self.core, self._sessions, self._source)\n"
+        "        for watch in",
+        "        for watch in",
+        (f"{S11}12_fork_while_another_thread_joins_a_load",),
+    ),
+]
