@@ -143,8 +143,12 @@ CONVICTED = [
 def test_a_broken_cache_is_convicted(
     play: Any, faults: str, kind: str, broken: str, names: set[str]
 ) -> None:
-    verdict, _ = play(faults, kind, broken=broken, seconds=max(SECONDS, 3))
-    assert {anomaly.name for anomaly in verdict.anomalies} & names
+    # One run convicts it nearly always; whether the moment comes is up to chance.
+    for _ in range(4):
+        verdict, _ = play(faults, kind, broken=broken, seconds=max(SECONDS, 3))
+        if {anomaly.name for anomaly in verdict.anomalies} & names:
+            return
+    pytest.fail("nothing was seen of what is broken")
 
 
 def test_every_broken_cache_is_tried() -> None:

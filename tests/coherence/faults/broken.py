@@ -155,7 +155,7 @@ def _take_a_lost_answer_for_a_commit() -> None:
 
     def optimistic(self: Transaction, outcome: Outcome) -> None:
         private = {
-            slot: Entry(entry.value, entry.label, entry.keys)
+            slot: Entry(slot, entry.value, entry.label, others=entry.others)
             for level in self._levels
             for (_, slot), (entry, _) in level.values.items()
         }

@@ -73,14 +73,24 @@ def going_on(work: Inside) -> Iterator[None]:
     @asynccontextmanager
     async def carefully(self: Client) -> AsyncIterator[Work]:
         has_begun = False
+        written: list[str] = []
         try:
             async with transaction(self) as opened:
                 has_begun = True
+                write = opened.write
+
+                async def noted(key: str, write_id: str) -> int:
+                    written.append(key)
+                    return await write(key, write_id)
+
+                opened.write = noted  # type: ignore[method-assign]
                 yield opened
         except Exception as error:
             if not has_begun or not self.plan.explains(error):
                 raise
             self.log.add("error", type(getattr(error, "orig", None) or error).__name__)
+            for key in written:
+                await self.read(key)
 
     Client.transaction = carefully  # type: ignore[method-assign]
     yield
