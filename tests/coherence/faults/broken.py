@@ -6,7 +6,6 @@ the process that calls it, before anything of it is made.
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import threading
 import time
@@ -122,16 +121,14 @@ def _trust_the_old_session() -> None:
 
     def read(self: Reader) -> None:
         self._side.open()
-        news = self._ledger.read(self._side.execute, self._position)
-        self._store.apply(news)
-        self._position = news.position
+        self._apply(self._ledger.read(self._side.run, self._position))
 
     read_news = PostgreSQLLedger.read
 
     def with_any_mark(self: PostgreSQLLedger, execute: Any, position: Any) -> News:
         if position is not None:
             ((mark,),) = execute("SELECT current_setting('coherent_cache.session', true)", ()).rows
-            position = dataclasses.replace(position, session=mark)
+            position = position._replace(session=mark)
         return read_news(self, execute, position)
 
     Reader._read = read  # type: ignore[method-assign]
@@ -144,7 +141,7 @@ def _join_whatever_is_there() -> None:
 
         def read(self: Any, execute: Any, position: Any, original: Any = ledger.read) -> News:
             news: News = original(self, execute, position)
-            return news if position is None else dataclasses.replace(news, complete=True)
+            return news if position is None else news._replace(complete=True)
 
         ledger.read = read  # type: ignore[method-assign]
 
