@@ -15,7 +15,8 @@ import time
 from ..databases import SERVICES, unavailable
 from .__main__ import show
 from .crew import WorkerFailed
-from .rounds import FAULTS, play
+from .faults.catalogue import FAULTS
+from .rounds import play
 from .table import Total, totals
 from .workloads.catalogue import WORKLOADS
 from .workloads.tables import LEVELS
