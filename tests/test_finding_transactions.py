@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from sqlalchemy import insert, select
+from sqlalchemy import Connection, event, insert, select
 from sqlalchemy.orm import Session
 
 from coherent_cache import cached
@@ -199,3 +199,19 @@ def test_ledger_engine(worker: Worker, other: Worker) -> None:
     assert both.wiki.names == other.wiki.names == {"a"}
     del both.wiki.names
     assert both.wiki.names == {"a"}
+
+
+def test_del_in_a_commit_listener(worker: Worker, other: Worker) -> None:
+    """A listener of the application's that comes after ours: the rows are written already."""
+    worker.write("b", "")
+    assert worker.wiki.names == other.wiki.names == {"b"}
+    pages = worker.wiki
+
+    @event.listens_for(worker.engine, "commit")
+    def invalidate(connection: Connection) -> None:
+        del pages.names
+
+    with worker.engine.begin() as connection:
+        connection.execute(NEW)
+        del PageText(worker, "a").text
+    assert worker.wiki.names == other.wiki.names == {"a", "b"}
