@@ -151,7 +151,12 @@ class CachedSingletonProperty(CachedPropertyBase[_T]):
     def _make_getter(self) -> Getter:
         if self.is_async or type(self).key_of is not CachedPropertyBase.key_of:
             return super()._make_getter()
-        return singleton_getter(self, self._read)
+        return singleton_getter(self, self._read_known)
+
+    def _read_known(self, index: int, instance: Any) -> Any:
+        slot = self.slot_of(instance)
+        value = known(index, instance, slot)
+        return self._read_slot(instance, slot) if value is UNKNOWN else value
 
 
 class CachedProperty(CachedPropertyBase[_T]):
@@ -208,11 +213,15 @@ class CachedProperty(CachedPropertyBase[_T]):
             or not isinstance(self.key, str)
         ):
             return super()._make_getter()
-        return keyed_getter(self, self.key, self._read_part)
+        return keyed_getter(self, self.key, self._read_part, self._read)
 
-    def _read_part(self, index: int, instance: Any) -> Any:
-        part = self._part_of(instance)
-        slot = self._slot_of_part(instance, part)
+    def _read_part(self, index: int, instance: Any, part: Any) -> Any:
+        last = self._last
+        slot = None
+        if last is not None and last[0] is type(instance) and type(part) is str:
+            slot = last[1].get(part)
+        if slot is None:
+            slot = self._slot_of_part(instance, part)
         value = known(index, instance, slot, part)
         return self._read_slot(instance, slot) if value is UNKNOWN else value
 

@@ -92,7 +92,9 @@ def test_g08_a_check_costs_what_changed(worker: Worker, other: Worker) -> None:
             if costs[-1] == costs[-2] and costs[-1][1] <= 1:
                 return costs[-1]
             time.sleep(0.1)
-        pytest.skip("somebody else's transaction on this server does not end")
+        if worker.database.kind == "postgresql":
+            pytest.skip("somebody else's transaction on this server does not end")
+        pytest.fail(f"rows are fetched again and again: {costs[-3:]}")
 
     settle(worker, other)
     invalidate(10, "few")

@@ -134,6 +134,13 @@ def test_case_16_itself(worker: Worker) -> None:
             site.selfish  # noqa: B018
     with worker.cache_manager.request(), pytest.raises(RecursiveRetrieverError):
         site.selfish_too  # noqa: B018
+    get = worker.cache_manager.get
+
+    def first() -> Any:
+        return get("first", lambda: get("second", lambda: get("third", first)))
+
+    with pytest.raises(RecursiveRetrieverError, match="first → second → third → first"):
+        first()
     assert site.constant == 1
 
 

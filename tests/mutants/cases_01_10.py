@@ -45,8 +45,8 @@ MUTANTS = [
     Mutant(
         "label-after-the-data",
         "load.py",
-        "return Entry(value, self.label, frozenset(self.keys), owners)",
-        "return Entry(value, self.manager.store.label, frozenset(self.keys), owners)",
+        "return Entry(self.slot, value, self.label, others",
+        "return Entry(self.slot, value, self.manager.store.label, others",
         (f"{C05}::test_case_05_slow_loader", f"{C06}::test_case_06_postgresql"),
         core=True,
     ),

@@ -61,8 +61,9 @@ MUTANTS = [
     Mutant(
         "one-value-for-all-classes-of-a-name",
         "descriptors.py",
-        "(self, type(instance)))",
-        "None)",
+        "        kept = self._last\n        if kept is not None",
+        "        return globals().setdefault('_FOR_ALL', _Slots(kind))\n"
+        "        kept = self._last\n        if kept is not None",
         (_15 + "two_classes_of_one_name", _15 + "inherited_with_another_helper"),
     ),
     Mutant(

@@ -23,8 +23,8 @@ MUTANTS = [
     Mutant(
         "late-end-of-a-view-ends-another",
         "scope.py",
-        "        if _frame.get() is self._frame:\n            _frame.set(self._outer)",
-        "        _frame.set(self._outer)",
+        "        if _frame.get() is self._frame:\n",
+        "        if True:\n",
         ("web/test_views.py::test_a_view_that_ends_late_leaves_another_request_alone",),
     ),
     # WSGI

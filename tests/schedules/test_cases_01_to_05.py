@@ -127,6 +127,27 @@ def test_case_03_kept_after_the_del(worker: Worker, schedule: Schedule) -> None:
         assert PageText(worker, "Front").text == "new"
 
 
+def test_case_03_memorised_after_the_del(worker: Worker, schedule: Schedule) -> None:
+    """The same one step later: the value is in the view, and not yet where the next read looks
+    first."""
+    worker.write("Front", "old")
+    with worker.cache_manager.request():
+        shown = PageText(worker, "Front")
+        assert shown.text == "old"  # the view has it; the memo is asked from now on
+        contexts = [contextvars.copy_context() for _ in range(2)]
+        played = schedule(
+            """
+            reader  reaches  view: value kept, not in the memo
+            writer  ends
+            reader  ends
+            """,
+            reader=lambda: contexts[0].run(lambda: shown.text),
+            writer=lambda: contexts[1].run(worker.write, "Front", "new"),
+        )
+        assert played["reader"] == "old"
+        assert shown.text == "new"
+
+
 def test_case_04_del_in_a_savepoint(worker: Worker, other: Worker, schedule: Schedule) -> None:
     """Others read at the moment of the del in a savepoint that will roll back, of its own read, and
     when the outer transaction has written its rows."""

@@ -154,6 +154,39 @@ def test_case_16_a_waiter_with_a_newer_view(
 
 
 @pytest.mark.on("sqlite-wal", "postgresql", "mariadb")
+def test_case_16_an_older_view_joins_a_newer_load(
+    worker: Worker, other: Worker, schedule: Schedule
+) -> None:
+    """A request looked before a commit, and misses a key that somebody loads since then: the value
+    is newer than it needs, and one retriever call is enough."""
+    other.write("Front", "old")
+
+    def request() -> frozenset[str]:
+        with worker.cache_manager.request():
+            look(worker)
+            schedule.at("it has looked")
+            return worker.wiki.names
+
+    played = schedule(
+        """
+        older   reaches  it has looked
+        writer  ends
+        leader  reaches  load: label taken, no data read
+        older   reaches  load: joined or led
+        older   goes on
+        leader  ends
+        older   ends
+        """,
+        older=request,
+        writer=lambda: other.write("Back", "new"),
+        leader=lambda: worker.wiki.names,
+    )
+    assert played["older"] is played["leader"]
+    assert played["leader"] == {"Front", "Back"}
+    assert worker.wiki.calls == 1
+
+
+@pytest.mark.on("sqlite-wal", "postgresql", "mariadb")
 def test_case_16_inner_value_is_invalidated_while_the_outer_is_computed(
     worker: Worker, other: Worker, schedule: Schedule
 ) -> None:
@@ -301,7 +334,7 @@ def test_case_19_the_del_commits_by_itself(
         reader=lambda: worker.read("Front"),
         there=lambda: other.read("Front"),
     )
-    assert played["between"] == "old"  # in memory, and nothing has said otherwise yet
+    assert played["between"] in ("old", "new")
     assert played["reader"] == played["there"] == played["writer"] == "new"
 
 
