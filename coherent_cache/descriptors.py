@@ -151,7 +151,12 @@ class CachedSingletonProperty(CachedPropertyBase[_T]):
     def _make_getter(self) -> Getter:
         if self.is_async or type(self).key_of is not CachedPropertyBase.key_of:
             return super()._make_getter()
-        return singleton_getter(self, self._read)
+        return singleton_getter(self, self._read_known)
+
+    def _read_known(self, index: int, instance: Any) -> Any:
+        slot = self.slot_of(instance)
+        value = known(index, instance, slot)
+        return self._read_slot(instance, slot) if value is UNKNOWN else value
 
 
 class CachedProperty(CachedPropertyBase[_T]):

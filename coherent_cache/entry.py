@@ -88,9 +88,10 @@ class Entry:
 Entries: TypeAlias = dict[Slot, Entry]
 
 
-def forget(entries: Entries, keys: frozenset[str]) -> None:
-    """Remove from *entries* what was computed from any of *keys*."""
+def forget(entries: Entries, keys: frozenset[str]) -> Entries:
+    """Remove from *entries* what was computed from any of *keys*, and return that."""
     # A copy is taken first: another thread of the request may be adding to it.
-    for slot, entry in list(entries.items()):
-        if entry.depends_on(keys):
-            entries.pop(slot, None)
+    found = {slot: entry for slot, entry in list(entries.items()) if entry.depends_on(keys)}
+    for slot in found:
+        entries.pop(slot, None)
+    return found

@@ -65,7 +65,9 @@ class FirstRead(dict[Any, Any]):
         return slot
 
 
-def singleton_getter(attribute: CachedSingletonProperty[Any], read: Getter) -> Getter:
+def singleton_getter(
+    attribute: CachedSingletonProperty[Any], read: Callable[[int, Any], Any]
+) -> Getter:
     """The getter of an attribute whose value depends on nothing of the instance but its class."""
     index = FirstRead(attribute).index
     memo = _memo_of_context
@@ -75,7 +77,7 @@ def singleton_getter(attribute: CachedSingletonProperty[Any], read: Getter) -> G
             return memo()[index][instance]
         except Exception:
             pass  # left first, so that no error of a retriever says "during handling of"
-        return read(instance)
+        return read(index, instance)
 
     return getter
 

@@ -54,6 +54,8 @@ class Invalidator:
             connections, sessions = iter(()), iter(())
         else:
             targets, waiting = self._open_here()
+            if targets or waiting:
+                connections, sessions = scope.near_connections(), scope.near_sessions()
         views = list(views_around(self._core))
         for transaction in targets:
             transaction.invalidate(keys)
@@ -67,7 +69,7 @@ class Invalidator:
             view.forget(keys)
         if not targets and not any(s.in_transaction() for s in waiting):
             self._core.invalidate_now(sorted(keys))
-            self._also_with_the_next(keys, connections, sessions)
+        self._also_with_the_next(keys, connections, sessions)
 
     @point(after="del: transactions found, nothing pending")
     def _open_here(self) -> tuple[list[Transaction], list[Session]]:
@@ -96,19 +98,20 @@ class Invalidator:
         connections: Iterator[Connection],
         sessions: Iterator[Session],
     ) -> None:
-        """No transaction is open, but connections and sessions are at hand that will begin one
-        with their next statement, which may be the write that the ``del`` was meant for.
+        """Connections and sessions are at hand that have no transaction and will begin one with
+        their next statement, which may be the write that the ``del`` was meant for.
 
         ``with engine.connect() as c: del obj.attr; c.execute(...); c.commit()``: invalidated only
-        now, the key would be loaded anew before the write commits, and stay old.
-        (Test: test_connection_that_has_not_begun.)
+        now, the key would be loaded anew before the write commits, and stay old; and a transaction
+        that is open beside this one may roll back.
+        (Tests: test_connection_that_has_not_begun, test_one_that_has_not_begun_beside_an_open_one.)
         """
         for connection in connections:
             watch = self._core.watch_of(connection)
-            if watch is not None and not connection.closed:
+            if watch is not None and not connection.closed and not connection.in_transaction():
                 watch.invalidate_early(connection, keys)
         for session in sessions:
-            if self._sessions.may_carry(session):
+            if not session.in_transaction() and self._sessions.may_carry(session):
                 self._sessions.invalidate(session, keys)
 
     def _commits_by_itself(self, session: Session) -> bool:

@@ -40,8 +40,8 @@ class Scope:
         self.parent = parent
         self._request = request
         self.transactions_here: dict[Transaction, None] = {}
-        self.sessions_here: dict[weakref.ref[Session], None] = {}
         # → the thread or task that took it
+        self.sessions_here: dict[weakref.ref[Session], object] = {}
         self._connections: dict[weakref.ref[Connection], object] = {}
 
     def is_idle(self) -> bool:
@@ -62,7 +62,7 @@ class Scope:
 
     def add_session(self, session: Session) -> None:
         """An ORM session began a transaction of its own in this context."""
-        _note(self.sessions_here, session)
+        _note(self.sessions_here, session, current_owner())
 
     def add_connection(self, connection: Connection) -> None:
         """A connection was taken from the pool in this context."""
@@ -94,11 +94,7 @@ class Scope:
 
     def own_connections(self) -> Iterator[Connection]:
         """Those of `connections` that this thread or task took."""
-        owner = current_owner()
-        for reference, taken_by in list(self._connections.items()):
-            found = reference()
-            if found is not None and taken_by == owner:
-                yield found
+        yield from _own(self._connections)
         if self.parent is not None:
             yield from self.parent.own_connections()
 
@@ -108,16 +104,36 @@ class Scope:
         if self.parent is not None:
             yield from self.parent.connections()
 
+    def near_connections(self) -> Iterator[Connection]:
+        """The request's connections; outside a request those that this thread or task took."""
+        yield from _living(self._connections) if self._request else _own(self._connections)
+        if self.parent is not None:
+            yield from self.parent.near_connections()
 
-def _note(references: dict[weakref.ref[_T], Any], item: _T, value: object = None) -> None:
+    def near_sessions(self) -> Iterator[Session]:
+        """`near_connections`, for sessions."""
+        yield from _living(self.sessions_here) if self._request else _own(self.sessions_here)
+        if self.parent is not None:
+            yield from self.parent.near_sessions()
+
+
+def _note(references: dict[weakref.ref[_T], object], item: _T, owner: object) -> None:
     """Add *item*, and drop those that are no more."""
-    references[weakref.ref(item)] = value
+    references[weakref.ref(item)] = owner
     for reference in list(references):
         if reference() is None:
             references.pop(reference, None)
 
 
-def _living(references: dict[weakref.ref[_T], Any]) -> Iterator[_T]:
+def _own(references: dict[weakref.ref[_T], object]) -> Iterator[_T]:
+    owner = current_owner()
+    for reference, taken_by in list(references.items()):
+        found = reference()
+        if found is not None and taken_by == owner:
+            yield found
+
+
+def _living(references: dict[weakref.ref[_T], object]) -> Iterator[_T]:
     for reference in list(references):
         found = reference()
         if found is not None:

@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session, SessionTransaction
 from .core import Core
 from .greenlets import current_owner
 from .load import Load
-from .scope import current_scope
+from .scope import current_scope, views_around
 from .transaction import Outcome, Transaction
 
 
@@ -129,6 +129,8 @@ class SessionWatch:
             early = self._early.pop(session, None)
             if early:
                 self._pending.setdefault(transaction, set()).update(early)
+                for view in views_around(self._core):  # what comes next may be the write
+                    view.forget(frozenset(early))
 
     def _after_begin(
         self, session: Session, transaction: SessionTransaction, connection: Connection

@@ -144,6 +144,18 @@ class Transaction:
         level.pending |= keys
         level.forget(keys)
 
+    def invalidate_early(self, keys: Iterable[str], views: Iterable[View]) -> None:
+        """`invalidate`, of *keys* that were to be invalidated before it began.
+
+        What *views* have read of them since then they saw as they would in the transaction: until
+        it writes.  (Test: test_read_between_del_and_the_first_statement.)
+        """
+        self.invalidate(keys)
+        keys = frozenset(keys)
+        for view in views:
+            for slot, entry in view.forget(keys).items():
+                self.remember(slot, self.owner, entry)
+
     def pending(self) -> list[str]:
         """The keys to write into the ledger, in one order for all transactions."""
         return sorted(set().union(*(level.pending for level in self._levels)))

@@ -89,7 +89,7 @@ class View:
 
         The interleaving is that of `keep`; whoever invalidates counts `changes` up before he
         empties the memo, so either he removes the item or it is removed here.
-        (Test: test_g03_memorised_after_the_del.)
+        (Test: test_case_03_memorised_after_the_del.)
         """
         memo = self.memo
         if memo is NO_MEMO or index >= len(memo):  # the attribute is younger than the view
@@ -102,11 +102,12 @@ class View:
         if self.changes != changes:
             empty(memo)
 
-    def forget(self, keys: frozenset[str]) -> None:
-        """*keys* were invalidated: they have to be read anew."""
+    def forget(self, keys: frozenset[str]) -> Entries:
+        """*keys* were invalidated: they have to be read anew.  Return what it had of them."""
         self.changes += 1
-        forget(self.values, keys)
+        found = forget(self.values, keys)
         self._empty_memo()
+        return found
 
     def begin_anew(self) -> None:
         """Nothing was read yet."""

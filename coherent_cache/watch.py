@@ -164,7 +164,7 @@ class EngineWatch:
             transaction.begin_seen = True
         early = self._early.pop(connection, None)
         if early:
-            transaction.invalidate(early)
+            transaction.invalidate_early(early, views_around(self._core))
         scope.add(transaction)
         self._by_connection[connection] = transaction
         self._by_driver[id(dbapi_connection)] = transaction

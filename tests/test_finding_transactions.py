@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from sqlalchemy import insert, select
@@ -40,6 +42,52 @@ def test_session_that_has_not_begun(worker: Worker, other: Worker) -> None:
         session.execute(NEW)
         session.commit()
     assert worker.wiki.names == other.wiki.names == {"a"}
+
+
+@pytest.mark.on("sqlite-wal", "postgresql", "mariadb")
+@pytest.mark.parametrize("way", ["connection", "session"])
+def test_one_that_has_not_begun_beside_an_open_one(worker: Worker, other: Worker, way: str) -> None:
+    """The `del` is meant for the write that comes next on a connection without a transaction; the
+    transaction that is open beside it is another, and rolls back."""
+    assert worker.wiki.names == other.wiki.names == frozenset()
+    with contextlib.ExitStack() as stack:
+        beside = stack.enter_context(worker.engine.connect())
+        beside.execute(select(page.c.name)).all()
+        if way == "connection":
+            writer: Any = stack.enter_context(worker.engine.connect())
+        else:
+            writer = stack.enter_context(Session(worker.engine))
+            writer.execute(select(page.c.name)).all()
+            writer.commit()
+        del worker.wiki.names
+        writer.execute(NEW)
+        writer.commit()
+        beside.rollback()
+        assert other.wiki.names == {"a"}
+    assert worker.wiki.names == {"a"}
+
+
+@pytest.mark.parametrize("computed", ["here", "by another thread"])
+@pytest.mark.parametrize("way", ["connection", "session"])
+def test_read_between_del_and_the_first_statement(worker: Worker, way: str, computed: str) -> None:
+    """What was read after the `del`, when the transaction had not begun, is not what the request
+    sees after it has written in it."""
+    with worker.cache_manager.request(), contextlib.ExitStack() as stack:
+        if way == "connection":
+            writer: Any = stack.enter_context(worker.engine.connect())
+        else:
+            writer = stack.enter_context(Session(worker.engine))
+            writer.execute(select(page.c.name)).all()
+            writer.commit()
+        del worker.wiki.names
+        if computed == "by another thread":
+            with ThreadPoolExecutor(1) as pool:
+                assert pool.submit(lambda: worker.wiki.names).result() == frozenset()
+        assert worker.wiki.names == frozenset()
+        writer.execute(NEW)
+        assert worker.wiki.names == {"a"}
+        writer.rollback()
+        assert worker.wiki.names == frozenset()
 
 
 def test_tasks_outside_a_request_do_not_see_each_others_values(worker: Worker) -> None:

@@ -49,14 +49,6 @@ class Branch(Shop):
     """The same attributes, and values of its own."""
 
 
-def memorised(kind: type, name: str, instance: object) -> bool:
-    return any(
-        type(known) is dict and instance in known
-        for known in current_memo.get()[1:]
-        if kind and name and known
-    )
-
-
 def test_the_third_read_asks_nobody(worker: Worker) -> None:
     for name in ("single", "keyed"):
         shop = Shop(worker)
@@ -126,9 +118,20 @@ def test_managers_are_told_apart(worker: Worker, other: Worker) -> None:
     mine, theirs = Shop(worker), Shop(other)
     with worker.cache_manager.request():
         assert [mine.single, mine.single] != [theirs.single, theirs.single]
+        assert [mine.keyed, mine.keyed] != [theirs.keyed, theirs.keyed]
         with other.cache_manager.request():
             inner = [theirs.single, theirs.single, mine.single, mine.single]
         assert inner == [theirs.single, theirs.single, mine.single, mine.single]
+
+
+def test_each_instance_is_memorised(worker: Worker) -> None:
+    shops = [Shop(worker) for _ in range(3)]
+    with worker.cache_manager.request():
+        values = {(shop.single, shop.keyed) for shop in shops for _ in range(2)}
+        for shop in shops:
+            shop.env = None
+        assert {(shop.single, shop.keyed) for shop in shops} == values
+        assert len(values) == 1
 
 
 def test_what_is_memorised_is_a_dependency(worker: Worker, other: Worker) -> None:
@@ -152,23 +155,6 @@ def test_what_is_memorised_is_a_dependency(worker: Worker, other: Worker) -> Non
         assert total.value == "new"
 
 
-def test_g03_memorised_after_the_del(worker: Worker) -> None:
-    """A thread of the request has found a value and is about to memorise it, another invalidates
-    it, and only then the first goes on."""
-    worker.write("Front", "old")
-    shown = PageText(worker, "Front")
-    with worker.cache_manager.request() as view:
-        assert shown.text == "old"
-        changes = view.changes
-        with worker.cache_manager.begin() as connection:
-            connection.exec_driver_sql("UPDATE page SET text = 'mine'")
-            del shown.text
-        index = next(i for i, d in enumerate(view.memo) if (i and d is not NO_MEMO[i]) or i == 1)
-        view.memorise(index, shown, ("Front", "old"), changes)
-        assert not memorised(PageText, "text", shown)
-        assert [shown.text, shown.text, shown.text] == ["mine"] * 3
-
-
 def test_an_ended_view_memorises_nothing(worker: Worker, other: Worker) -> None:
     with worker.cache_manager.request() as view:
         assert [worker.wiki.names, worker.wiki.names] == [frozenset()] * 2
@@ -177,7 +163,7 @@ def test_an_ended_view_memorises_nothing(worker: Worker, other: Worker) -> None:
     view.memorise(1, worker.wiki, "old", changes)
     other.write("Front", "Hello")
     assert background.run(lambda: worker.wiki.names) == {"Front"}
-    assert background.run(lambda: memorised(Shop, "x", worker.wiki)) is False
+    assert background.run(current_memo.get) == NO_MEMO
 
 
 def test_an_attribute_younger_than_the_view(worker: Worker) -> None:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from ..databases import Database, create_database, drop_database, sqlite_url
 from .broken import CACHES
+from .plan import Plan
 from .run import HEADER, row, run
-from .workload import Plan
 
 LEVELS = {
     "sqlite-wal": ["DRIVER", "BEGIN", "IMMEDIATE"],

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import random
-import threading
 import time
-from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy import Column, Connection, Engine, Integer, MetaData, String, Table, event, select
@@ -13,7 +11,7 @@ from sqlalchemy import Column, Connection, Engine, Integer, MetaData, String, Ta
 from coherent_cache import CacheManager, cached
 
 from ..databases import Database
-from .history import Part
+from .history import Part, current_log
 
 metadata = MetaData()
 item = Table(
@@ -61,6 +59,13 @@ class Process:
         self.cache_manager = CacheManager(engine, **options)
         self._random = random.Random()
 
+    def load(self, name: str) -> None:
+        """A retriever begins."""
+        log = current_log.get()
+        if log is not None:
+            log.add("load", name)
+        self.pause()
+
     def pause(self) -> None:
         """Now and then a retriever is slow, before it reads or after."""
         if self._random.random() < 0.1:
@@ -76,7 +81,7 @@ class Item:
 
     @cached("name")
     def value(self) -> tuple[Part, ...]:
-        self.env.pause()
+        self.env.load(self.name)
         query = select(item.c.name, item.c.version, item.c.write_id)
         with self.env.cache_manager.connect() as connection:
             row = connection.execute(query.where(item.c.name == self.name)).one()
@@ -97,20 +102,5 @@ class Sum:
 
     @cached("number")
     def value(self) -> tuple[Part, ...]:
-        self.env.pause()
+        self.env.load(f"sum{self.number}")
         return tuple(part for name in self.names for part in Item(self.env, name).value)
-
-
-class Counter:
-    """Counts over all threads of a process."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self.counts: dict[str, int] = {}
-
-    def add(self, name: str, number: int = 1) -> None:
-        with self._lock:
-            self.counts[name] = self.counts.get(name, 0) + number
-
-
-Reader = Callable[[], tuple[Part, ...]]

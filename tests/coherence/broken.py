@@ -57,7 +57,7 @@ def _invalidate_early() -> None:
 
     def early(self: Transaction, keys: Iterable[str]) -> None:
         keys = frozenset(keys)
-        if self.watch._dialect.name != "sqlite":  # there it would wait for itself
+        if self.watch._dialect.name != "sqlite":  # type: ignore[attr-defined]  # there it would wait for itself
             self.manager.access.write(sorted(keys))
         invalidate(self, keys)
         self.written = True

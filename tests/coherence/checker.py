@@ -116,6 +116,8 @@ class Checker:
     def _judge(self, thread: list[Event]) -> None:
         request: _Request | None = None
         for event in thread:
+            if event.who == "fault" or event.what in ("count", "error"):
+                continue
             if event.what == "request":
                 request = _Request(event)
                 self.requests += 1

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from sqlalchemy import select
 
@@ -14,11 +14,10 @@ from coherent_cache import CacheManager
 from ..databases import Database
 from .application import item, metadata, record
 from .checker import NAMES, Anomaly, Checker
-from .history import Event
-from .workload import Plan, Report, work
-
-#: How long a worker may take to end when its time is over, in seconds.
-_GRACE = 60.0
+from .crew import Crew
+from .disturbers import Disturber
+from .history import Event, read_logs
+from .plan import Plan
 
 
 @dataclass
@@ -29,14 +28,24 @@ class Verdict:
     processes: int
     reads: int = 0
     writes: int = 0
-    commits: int = 0
     #: Retriever calls, and the least possible: each value that a process has seen had to be
     #: computed there once.
     calls: int = 0
     least: int = 0
-    checks: int = 0
     anomalies: list[Anomaly] = field(default_factory=list)
+    #: What was written down to be added up, and what disturbers did.
     counts: dict[str, int] = field(default_factory=dict)
+
+    def add(self, name: str, number: int = 1) -> None:
+        self.counts[name] = self.counts.get(name, 0) + number
+
+    @property
+    def commits(self) -> int:
+        return self.counts.get("commits", 0)
+
+    @property
+    def checks(self) -> int:
+        return self.counts.get("checks", 0)
 
     @property
     def hits(self) -> float:
@@ -60,68 +69,57 @@ def prepare(database: Database, items: int) -> None:
     database.dispose()
 
 
-def run(plan: Plan, processes: int, progress: Callable[[str], None] = lambda line: None) -> Verdict:
-    """Run *plan* in *processes* workers and judge what they saw."""
+def run(
+    plan: Plan,
+    processes: int,
+    progress: Callable[[str], None] = lambda line: None,
+    *,
+    disturbers: Sequence[Disturber] = (),
+    logs: Path | None = None,
+) -> Verdict:
+    """Run *plan* in *processes* workers and judge what they saw.
+
+    With *disturbers* workers may die, and the errors that they explain are counted.  The logs are
+    left in the directory *logs* if it is given.
+    """
+    if logs is None:
+        with tempfile.TemporaryDirectory() as directory:
+            return run(plan, processes, progress, disturbers=disturbers, logs=Path(directory))
+    tolerate = {*plan.tolerate, *(name for disturber in disturbers for name in disturber.errors)}
+    plan = replace(plan, tolerate=tuple(sorted(tolerate)))
     database = Database(plan.kind, plan.url)
     prepare(database, plan.items)
-    reports = _run_workers(plan, processes, progress)
+    Crew(plan, processes, logs).run(database, disturbers, progress)
     engine = database.engine()
     with engine.connect() as connection:
         committed = frozenset(connection.scalars(select(record.c.write_id)))
     database.dispose()
-    return _judge(plan, processes, reports, committed)
+    return judge(plan, processes, read_logs(logs), committed)
 
 
-def _run_workers(plan: Plan, processes: int, progress: Callable[[str], None]) -> list[Report]:
-    context = multiprocessing.get_context("spawn")
-    done = context.Array("L", processes)
-    start = context.Barrier(processes)
-    pipes = [context.Pipe(duplex=False) for _ in range(processes)]
-    workers = [
-        context.Process(target=work, args=(plan, number, start, pipe[1], done), daemon=True)
-        for number, pipe in enumerate(pipes)
-    ]
-    for worker, pipe in zip(workers, pipes, strict=True):
-        worker.start()
-        pipe[1].close()
-    begun = time.monotonic()
-    reports = []
-    try:
-        for receiver, _ in pipes:
-            while not receiver.poll(0.5):
-                passed = time.monotonic() - begun
-                progress(f"{passed:.0f} s, {sum(done)} requests")
-                if passed > plan.seconds + _GRACE:
-                    raise TimeoutError("a worker did not come to an end")
-            reports.append(receiver.recv())
-            receiver.close()
-    finally:
-        for worker in workers:
-            worker.join(5)
-            if worker.is_alive():
-                worker.kill()
-                worker.join()
-    for report in reports:
-        if report.error:
-            raise RuntimeError(f"a worker failed: {report.error}")
-    return reports
-
-
-def _judge(plan: Plan, processes: int, reports: list[Report], committed: frozenset[str]) -> Verdict:
-    events: list[Event] = [event for report in reports for event in report.events]
+def judge(plan: Plan, processes: int, events: list[Event], committed: frozenset[str]) -> Verdict:
+    """Judge *events* by the database's own record."""
     checker = Checker(events, committed)
     verdict = Verdict(plan, processes, reads=checker.reads, anomalies=checker.anomalies)
-    for report in reports:
-        for name, count in report.counts.items():
-            verdict.counts[name] = verdict.counts.get(name, 0) + count
-        seen = {(e.name, e.parts) for e in report.events if e.what == "read"}
-        # What a sum is made of are values of their own.
-        seen |= {(part.key, (part,)) for _, parts in seen for part in parts}
-        verdict.least += len(seen)
     verdict.writes = len(checker.writes)
-    verdict.commits = verdict.counts.get("commits", 0)
-    verdict.calls = verdict.counts.get("loads", 0)
-    verdict.checks = verdict.counts.get("checks", 0)
+    seen = set()
+    for event in events:
+        process = event.who.rpartition(".")[0]
+        if event.what == "read":
+            seen.add((process, event.name, event.parts))
+            # What a sum is made of are values of their own.
+            seen |= {(process, part.key, (part,)) for part in event.parts}
+        elif event.what == "count":
+            name, _, number = event.name.partition(" ")
+            verdict.add(name, int(number))
+        elif event.what == "error":
+            verdict.add("errors")
+            verdict.add(f"error {event.name}")
+        elif event.what == "load":
+            verdict.calls += 1
+        elif event.who == "fault":
+            verdict.add(event.what)
+    verdict.least = len(seen)
     return verdict
 
 

@@ -17,8 +17,8 @@ from .checker import (
     UNCOMMITTED,
     UNSTABLE,
 )
+from .plan import Plan
 from .run import HEADER, Verdict, row, run
-from .workload import Plan
 
 SECONDS = float(os.environ.get("COHERENT_CACHE_RUN_SECONDS", "2"))
 

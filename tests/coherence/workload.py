@@ -4,47 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import random
+import sys
 import threading
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, select
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import Connection, select
 from sqlalchemy.orm import Session
 
 from ..databases import Database
 from . import broken
-from .application import GROUP, Counter, Item, Process, Sum, item, make_engine, record
-from .history import Event, Log, Part
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What the workers are told."""
-
-    kind: str
-    url: URL
-    isolation: str
-    seconds: float = 3.0
-    threads: int = 2
-    items: int = 12
-    seed: int = 0
-    #: Transactions that stay open for so long at most, in seconds.
-    longest: float = 0.15
-    #: A cache with a protection taken out, see `broken`.
-    broken: str = ""
-
-
-@dataclass
-class Report:
-    """What a worker hands back."""
-
-    events: list[Event] = field(default_factory=list)
-    counts: dict[str, int] = field(default_factory=dict)
-    error: str = ""
+from .application import GROUP, Item, Process, Sum, item, make_engine, record
+from .history import Log, Part, current_log
+from .plan import Plan
 
 
 class _Rollback(Exception):  # noqa: N818
@@ -54,28 +30,29 @@ class _Rollback(Exception):  # noqa: N818
 class Thread:
     """One thread of a worker."""
 
-    def __init__(self, plan: Plan, process: Process, counter: Counter, who: str) -> None:
+    def __init__(self, plan: Plan, process: Process, log: Log) -> None:
         self.plan = plan
         self.process = process
         self.manager = process.cache_manager
-        self.counter = counter
-        self.log = Log(who)
-        self.random = random.Random(f"{plan.seed} {who}")
+        self.log = log
+        self.random = random.Random(f"{plan.seed} {log.who}")
         self.number = 0
+        self.requests = 0
 
     def run(self, until: float) -> None:
         """Do one request after the other."""
+        current_log.set(self.log)
         kinds = [self.read_request, self.write_request, self.script, self.long, self.neighbour]
         while time.monotonic() < until:
             (kind,) = self.random.choices(kinds, [60, 27, 8, 2, 3])
             try:
                 kind()
-            except DBAPIError as error:
-                # A conflict that the isolation level or the locks lead to: the transaction was
-                # rolled back, as an application would have to.
-                self.counter.add(f"error {type(error.orig).__name__}")
-                self.counter.add("errors")
-            self.counter.add("requests")
+            except Exception as error:
+                if not self.plan.explains(error):
+                    raise
+                # The transaction was rolled back, as an application would have to.
+                self.log.add("error", type(getattr(error, "orig", None) or error).__name__)
+            self.requests += 1
 
     # Kinds of requests
 
@@ -101,7 +78,7 @@ class Thread:
         """Reads outside a request: each is as new as its call."""
         for _ in range(self.random.randint(1, 3)):
             self.log.add("request")
-            self.counter.add("checks")
+            self.log.count("checks")
             self.read()
 
     def long(self) -> None:
@@ -117,7 +94,7 @@ class Thread:
         """An invalidation by itself, or a pruning of the ledger."""
         if self.random.random() < 0.5:
             self.manager.prune(keep=20, batch=50)
-            self.counter.add("prunings")
+            self.log.count("prunings")
             return
         with self.request():
             (name,) = self.names(1)
@@ -135,7 +112,7 @@ class Thread:
             try:
                 yield
             finally:
-                self.counter.add("checks", view.checks)
+                self.log.count("checks", view.checks)
         self.log.add("end")
 
     def names(self, count: int) -> list[str]:
@@ -189,13 +166,13 @@ class Thread:
                 log.add("commit")
         except _Rollback:
             log.add("rolled-back")
-            self.counter.add("rollbacks")
+            self.log.count("rollbacks")
             return False
         except BaseException:
             log.add("rollback")
             raise
         log.add("committed")
-        self.counter.add("commits")
+        self.log.count("commits")
         return True
 
     def change(self, connection: Connection, name: str) -> None:
@@ -227,7 +204,7 @@ class Thread:
         else:
             self.log.add("undo", label)
             savepoint.rollback()
-        self.counter.add("savepoints")
+        self.log.count("savepoints")
         for name in names:
             self.read(name)
 
@@ -243,39 +220,42 @@ class Thread:
         version = connection.scalar(select(item.c.version).where(row))
         assert version is not None
         self.log.add("write", parts=[Part(name, version, write_id)])
-        self.counter.add("writes")
+        self.log.count("writes")
 
 
-def work(plan: Plan, number: int, start: Any, reports: Any, progress: Any) -> None:
-    """A worker process: runs the threads and sends back a `Report`."""
-    report = Report()
+def work(plan: Plan, place: int, life: int, logs: Path, pipe: Any, done: Any) -> None:
+    """A worker process: gets ready, is told until when, and runs its threads."""
+    name = f"{place}.{life}"
     try:
-        _work(plan, number, start, progress, report)
-    except BaseException as error:
-        report.error = report.error or repr(error)
-    reports.send(report)
-    reports.close()
+        _work(plan, place, name, logs, pipe, done)
+    except BaseException:
+        (logs / f"{name}.error").write_text(traceback.format_exc())
+        sys.exit(1)
 
 
-def _work(plan: Plan, number: int, start: Any, progress: Any, report: Report) -> None:
+def _work(plan: Plan, place: int, name: str, logs: Path, pipe: Any, done: Any) -> None:
     if plan.broken:
         broken.CACHES[plan.broken]()
     database = Database(plan.kind, plan.url)
     engine = make_engine(database, plan.isolation, pool_size=plan.threads + 2)
-    process = Process(engine, max_entries=1_000)
-    counter = Counter()
+    process = Process(engine, **{"max_entries": 1_000, **plan.options})
     # In the worker's memory already: what it imports and connects to is not part of the run.
-    Item(process, "i0").value  # noqa: B018
-    threads = [Thread(plan, process, counter, f"{number}.{index}") for index in range(plan.threads)]
-    start.wait()
-    until = time.monotonic() + plan.seconds
+    try:
+        Item(process, "i0").value  # noqa: B018
+    except Exception as error:
+        if not plan.explains(error):
+            raise
+    logged = [Log(who, logs / f"{who}.log") for who in (f"{name}.{n}" for n in range(plan.threads))]
+    threads = [Thread(plan, process, log) for log in logged]
+    pipe.send("ready")
+    until = pipe.recv()
+    failed: list[BaseException] = []
 
     def body(thread: Thread) -> None:
         try:
             thread.run(until)
         except BaseException as error:
-            report.error = f"{thread.log.who}: {error!r}"
-            raise
+            failed.append(error)
 
     running = [threading.Thread(target=body, args=(thread,)) for thread in threads]
     for one in running:
@@ -283,11 +263,10 @@ def _work(plan: Plan, number: int, start: Any, progress: Any, report: Report) ->
     for one in running:
         while one.is_alive():
             one.join(0.2)
-            with progress.get_lock():
-                progress[number] = counter.counts.get("requests", 0)
-    for thread in threads:
-        report.events += thread.log.events
-    counter.add("loads", process.cache_manager.statistics.loads)
-    report.counts = counter.counts
+            done[place] = sum(thread.requests for thread in threads)
+    for log in logged:
+        log.close()
+    if failed:
+        raise failed[0]
     process.cache_manager.close()
     database.dispose()

@@ -121,8 +121,11 @@ class Writes:
                 if write.commit is None:
                     self.contradictions.append(write)
                 write.undo = None
-            elif write.committed is not None:
+                continue
+            if write.committed is not None:
                 self.contradictions.append(write)
+            elif write.commit is not None and write.undo is None:
+                write.undo = write.commit  # the process was killed in its COMMIT, which had failed
 
     def _order(self) -> None:
         returned: dict[str, list[tuple[int, int, Write]]] = {}

@@ -20,37 +20,6 @@ MUTANTS = [
         core=True,
     ),
     Mutant(
-        "a-memo-keeps-what-was-loaded-before-a-del",
-        "view.py",
-        "        if self.changes != changes:\n            empty(memo)\n",
-        "",
-        (f"{S01}03_memorised_after_the_del",),
-        core=True,
-    ),
-    Mutant(
-        "the-memo-is-not-told-of-a-del",
-        "view.py",
-        "        forget(self.values, keys)\n        self._empty_memo()\n",
-        "        forget(self.values, keys)\n",
-        ("guarantees/test_g03_own_writes.py::test_g03_in_the_transaction_and_after_it",),
-        core=True,
-    ),
-    Mutant(
-        "the-short-way-does-not-ask-whether-the-view-has-looked",
-        "getters.py",
-        "        view.checked_at == view.commits\n        and not",
-        "        not",
-        ("guarantees/test_g01_strict.py::test_g01_another_worker",),
-        core=True,
-    ),
-    Mutant(
-        "the-short-way-does-not-see-transactions",
-        "getters.py",
-        "        and not (scope.transactions_here or scope.sessions_here)\n",
-        "",
-        ("guarantees/test_g03_own_writes.py::test_g03_in_the_transaction_and_after_it",),
-    ),
-    Mutant(
         "position-moves-before-the-news-are-applied",
         "reader.py",
         "        self._store.apply(news)\n        self._position = news.position\n"

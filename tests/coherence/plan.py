@@ -1,0 +1,45 @@
+"""What the workers of a run are told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import URL
+from sqlalchemy.exc import DBAPIError
+
+#: Errors, by the name of a class of theirs, that somebody who disturbs a run explains: whatever
+#: SQLAlchemy, a driver or the system says.  "Error" is what each driver calls its own.
+FAULTS = ("SQLAlchemyError", "Error", "OSError", "TimeoutError")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the workers are told."""
+
+    kind: str
+    url: URL
+    isolation: str
+    seconds: float = 3.0
+    threads: int = 2
+    items: int = 12
+    seed: int = 0
+    #: Transactions that stay open for so long at most, in seconds.
+    longest: float = 0.15
+    #: A cache with a protection taken out, see `broken`.
+    broken: str = ""
+    #: Keyword arguments for the workers' `CacheManager`.
+    options: Mapping[str, Any] = field(default_factory=dict)
+    #: A value may be so many milliseconds behind the newest commit when the request begins.
+    bound: float = 0.0
+    #: Names of classes of errors that do not count as a failure, beside what a database says of
+    #: conflicts.
+    tolerate: tuple[str, ...] = ()
+
+    def explains(self, error: BaseException) -> bool:
+        """Whether a worker goes on after *error*: the request met with a conflict that its
+        isolation level or its locks lead to, or with a fault."""
+        if isinstance(error, DBAPIError):
+            return True
+        return any(kind.__name__ in self.tolerate for kind in type(error).__mro__)
