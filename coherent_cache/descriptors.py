@@ -213,11 +213,15 @@ class CachedProperty(CachedPropertyBase[_T]):
             or not isinstance(self.key, str)
         ):
             return super()._make_getter()
-        return keyed_getter(self, self.key, self._read_part)
+        return keyed_getter(self, self.key, self._read_part, self._read)
 
-    def _read_part(self, index: int, instance: Any) -> Any:
-        part = self._part_of(instance)
-        slot = self._slot_of_part(instance, part)
+    def _read_part(self, index: int, instance: Any, part: Any) -> Any:
+        last = self._last
+        slot = None
+        if last is not None and last[0] is type(instance) and type(part) is str:
+            slot = last[1].get(part)
+        if slot is None:
+            slot = self._slot_of_part(instance, part)
         value = known(index, instance, slot, part)
         return self._read_slot(instance, slot) if value is UNKNOWN else value
 

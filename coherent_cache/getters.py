@@ -86,28 +86,35 @@ _KEYED = """
 def getter(instance):
     try:
         part, value = memo()[index].get(instance, no_item)
-        # Only the very same object is surely the same part: 1 == True.
-        if instance.{name} is part:
-            return value
+        now = instance.{name}
     except Exception:
         pass
+    else:
+        # Only the very same object is surely the same part: 1 == True.
+        if now is part:
+            return value
+        return read_part(index, instance, now)
     return read(instance)
 """
 
 
 def keyed_getter(
-    attribute: CachedProperty[Any], name: str, read: Callable[[int, Any], Any]
+    attribute: CachedProperty[Any],
+    name: str,
+    read_part: Callable[[int, Any, Any], Any],
+    read: Getter,
 ) -> Getter:
     """The getter of an attribute whose value depends on the instance's attribute *name* too."""
-    index = register(attribute)
-
-    def read_on(instance: Any) -> Any:
-        return read(index, instance)
-
     if not name.isidentifier() or keyword.iskeyword(name):
-        return read_on  # getattr() will say what is wrong with it
+        return lambda instance: read(instance)  # getattr() will say what is wrong with it
     # Compiled for the name, as dataclasses are: ``getattr`` would take half of the time.
-    scope = {"memo": _memo_of_context, "index": index, "read": read_on, "no_item": _NO_ITEM}
+    scope = {
+        "memo": _memo_of_context,
+        "index": register(attribute),
+        "no_item": _NO_ITEM,
+        "read_part": read_part,
+        "read": read,
+    }
     exec(_KEYED.format(name=name), scope)
     getter: Getter = scope["getter"]  # type: ignore[assignment]
     return getter
@@ -123,19 +130,20 @@ def known(index: int, instance: Any, slot: Slot, part: Any = UNKNOWN) -> Any:
     view: View | None = _memo_of_context()[0]
     if view is None:
         return UNKNOWN  # no view is open, or a retriever runs
-    # `Store.get` and `View.keep` are written out here: a call of each would take as long as the
-    # rest of it.
+    # `View.keep`, `View.memorise` and `Store.get` are written out where they have nothing to do:
+    # a call of each would take as long as the rest of it.
     core = view.core
     if manager_of(instance, slot.key).core is not core:
         return UNKNOWN
     changes = view.changes
     scope = view.scope
+    variant: Any = slot.variant
     if (
         view.checked_at == view.commits
         and not (scope.transactions_here or scope.sessions_here)
         and (scope.parent is None or scope.parent.is_idle())
         and (found := core.store.entries.get(slot.key)) is not None
-        and found.variant is slot.variant
+        and found.variant is variant
     ):
         if found.uses < MAX_USES:
             found.uses += 1
@@ -147,6 +155,6 @@ def known(index: int, instance: Any, slot: Slot, part: Any = UNKNOWN) -> Any:
             return UNKNOWN
         value = kept.value
     # An instance that says itself what it is equal to might be taken for another one.
-    if slot.variant.by_identity:  # type: ignore[attr-defined]
+    if variant.by_identity:
         view.memorise(index, instance, value if part is UNKNOWN else (part, value), changes)
     return value

@@ -40,13 +40,16 @@ class Invalidator:
     ) -> None:
         """See `CacheManager.invalidate`."""
         scope = current_scope()
+        # Others may be another task's, which is no business of the request but for these keys.
+        own = list(scope.transactions(self._core))
+        given = connection is not None or session is not None
         connections, sessions = scope.connections(), scope.sessions()
         waiting: list[Session] = []
         if connection is not None:
-            given = _sync_connection(connection)
-            found = self._core.transaction_of(given)
+            sync_connection = _sync_connection(connection)
+            found = self._core.transaction_of(sync_connection)
             targets = [found] if found is not None and found.watch.carries(found) else []
-            connections, sessions = iter((given,)), iter(())
+            connections, sessions = iter((sync_connection,)), iter(())
         elif session is not None:
             sync = _sync_session(session)
             targets = self._transactions_of(sync)
@@ -62,7 +65,7 @@ class Invalidator:
             if self._source is not None and transaction.watch is self._source:
                 self._source.write(transaction, sorted(keys))
             for view in views:
-                transaction.concerns(view)
+                transaction.concerns(view, None if given or transaction in own else keys)
         for waiting_session in waiting:
             self._sessions.invalidate(waiting_session, keys)
         for view in views:

@@ -125,8 +125,9 @@ class Transaction:
         self.outcome: Outcome | None = None
         #: Two-phase: prepared, and so beyond our reach.
         self.prepared = False
-        #: The views of the requests that work in it.
-        self._views: tuple[View, ...] = ()
+        #: The views of the requests that work in it, and of those that have only let keys be
+        #: invalidated with it: which.  Replaced, not changed.
+        self._views: dict[View, frozenset[str] | None] = {}
         self._levels = [_Level(None)]
 
     @property
@@ -150,8 +151,8 @@ class Transaction:
         What *views* have read of them since then they saw as they would in the transaction: until
         it writes.  (Test: test_read_between_del_and_the_first_statement.)
         """
-        self.invalidate(keys)
         keys = frozenset(keys)
+        self.invalidate(keys)
         for view in views:
             for slot, entry in view.forget(keys).items():
                 self.remember(slot, self.owner, entry)
@@ -191,10 +192,15 @@ class Transaction:
         """Keep a value for *owner* for the rest of the innermost savepoint or transaction."""
         self._levels[-1].values[owner, slot] = (entry, self.writes)
 
-    def concerns(self, view: View) -> None:
-        """The request of *view* works in this transaction."""
-        if not any(known is view for known in self._views):
-            self._views = (*self._views, view)
+    def concerns(self, view: View, keys: frozenset[str] | None = None) -> None:
+        """The request of *view* works in this transaction; or, with *keys*, it has no more to do
+        with it than that these are to be invalidated.
+
+        (Test: test_a_del_that_reached_anothers_transaction.)
+        """
+        known = self._views.get(view, frozenset())
+        if known is not None:
+            self._views = {**self._views, view: None if keys is None else known | keys}
 
     # Savepoints
 
@@ -249,7 +255,7 @@ class Transaction:
         """The transaction ended: it leaves its scope, and its requests' views are told."""
         self.restart(outcome)
         self.outcome = outcome
-        self._views = ()
+        self._views = {}
         scope, self.scope = self.scope, None
         if scope is not None:
             scope.remove(self)
@@ -266,15 +272,16 @@ class Transaction:
         if not self.keeps_objects:
             self.label = None
         self.dirty = self.written = self.locked = self.executed = False
-        for view in self._views:
+        for view, keys in self._views.items():
+            concerned = pending if keys is None else pending & keys
             # What it did not invalidate keeps its one value.  Those were computed from work that
             # is committed now, so they are for this request only but no longer private to the
             # transaction.
-            for slot, entry in values.items():
+            for slot, entry in values.items() if keys is None else ():
                 view.values.setdefault(slot, entry.owned_by(outcome))
-            if pending:
-                view.forget(pending)
-            if pending and outcome is not Outcome.ROLLED_BACK:
+            if concerned:
+                view.forget(concerned)
+            if concerned and outcome is not Outcome.ROLLED_BACK:
                 # Its own commit is news, and another thread may have loaded the old value after
                 # the `del`; what others committed meanwhile is news too.
                 # (Tests: test_case_03_*, test_case_20_*.)

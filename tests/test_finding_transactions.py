@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from coherent_cache import cached
 
-from .workers import Wiki, Worker, page
+from .workers import PageText, Wiki, Worker, page
 
 NEW = insert(page).values(name="a", text="", version=0)
 
@@ -120,6 +120,38 @@ def test_tasks_outside_a_request_do_not_see_each_others_values(worker: Worker) -
         assert reader.result() == frozenset()
         assert writer.result() == {"a"}
     assert worker.wiki.names == {"a"}
+
+
+@pytest.mark.on("postgresql", "mariadb")
+def test_a_del_that_reached_anothers_transaction(worker: Worker) -> None:
+    """Tasks with one context: a `del` in the request of one goes to the transaction of the other as
+    well, which may be meant.  What the other invalidates is no concern of the request."""
+    with worker.cache_manager.begin():
+        pass
+    opened, deleted, committed = threading.Event(), threading.Event(), threading.Event()
+
+    def job() -> None:
+        with worker.cache_manager.begin() as connection:
+            connection.execute(NEW)
+            del worker.wiki.names
+            opened.set()
+            assert deleted.wait(30)
+        committed.set()
+
+    def request() -> None:
+        assert opened.wait(30)
+        with worker.cache_manager.request():
+            assert worker.wiki.names == frozenset()
+            del PageText(worker, "b").text
+            deleted.set()
+            assert committed.wait(30)
+            assert worker.wiki.names == frozenset()
+        assert worker.wiki.names == {"a"}
+
+    with ThreadPoolExecutor(2) as pool:
+        both = [pool.submit(contextvars.copy_context().run, f) for f in (job, request)]
+        for one in both:
+            one.result()
 
 
 def test_views_around_are_told(worker: Worker) -> None:

@@ -13,6 +13,12 @@ from coherent_cache.access import LedgerAccess
 from coherent_cache.entry import Entry, Slot
 from coherent_cache.store import Store
 from coherent_cache.transaction import Outcome, Transaction
+from coherent_cache.watch import EngineWatch
+
+
+def _clean(entry: Entry, label: int) -> Entry:
+    """The same value, as if it were anybody's."""
+    return Entry(Slot(entry.key, entry.variant), entry.value, label, others=entry.others)
 
 
 def _publish_dirty() -> None:
@@ -20,7 +26,7 @@ def _publish_dirty() -> None:
     publish = Store.publish
 
     def dirty(self: Store, slot: Slot, entry: Entry) -> bool:
-        return publish(self, slot, Entry(entry.value, entry.label, entry.keys))
+        return publish(self, slot, _clean(entry, entry.label))
 
     Store.publish = dirty  # type: ignore[method-assign]
 
@@ -46,7 +52,7 @@ def _publish_old() -> None:
     def old(self: Store, slot: Slot, entry: Entry) -> bool:
         if entry.owners:
             return False
-        return publish(self, slot, Entry(entry.value, self.label, entry.keys))
+        return publish(self, slot, _clean(entry, self.label))
 
     Store.publish = old  # type: ignore[method-assign]
 
@@ -87,7 +93,7 @@ def _keep_after_rollback() -> None:
 
     def kept(self: Transaction, outcome: Outcome) -> None:
         private = {
-            slot: Entry(entry.value, entry.label, entry.keys)
+            slot: _clean(entry, entry.label)
             for level in self._levels
             for (_, slot), (entry, _) in level.values.items()
         }
@@ -98,6 +104,49 @@ def _keep_after_rollback() -> None:
                 view.values.update(private)
 
     Transaction.end = kept  # type: ignore[method-assign]
+
+
+def _keep_after_undo() -> None:
+    """A transaction keeps what was computed in a savepoint that was rolled back."""
+    rollback_to = Transaction.rollback_to
+
+    def kept(self: Transaction, name: str) -> None:
+        # Only what the savepoint's end has to drop is kept: the values, not the invalidations.
+        values = {k: v for level in self._levels[1:] for k, v in level.values.items()}
+        rollback_to(self, name)
+        for place, (entry, _) in values.items():
+            self._levels[-1].values[place] = (entry, self.writes)
+
+    Transaction.rollback_to = kept  # type: ignore[method-assign]
+
+
+def _invalidate_one() -> None:
+    """Of several keys of a transaction only the first is invalidated."""
+    invalidate = Transaction.invalidate
+
+    def one(self: Transaction, keys: Iterable[str]) -> None:
+        if not self.pending():
+            invalidate(self, keys)
+
+    Transaction.invalidate = one  # type: ignore[method-assign]
+
+
+def _lose_a_commit() -> None:
+    """Now and then a COMMIT becomes a ROLLBACK, and nobody is told."""
+    before_end = EngineWatch.before_end
+    calls = 0
+
+    def lose(
+        self: EngineWatch, transaction: Transaction, dbapi_connection: Any, outcome: Outcome
+    ) -> None:
+        nonlocal calls
+        before_end(self, transaction, dbapi_connection, outcome)
+        if outcome is Outcome.COMMITTED and transaction.dirty:
+            calls += 1
+            if calls % 5 == 0:
+                dbapi_connection.rollback()
+
+    EngineWatch.before_end = lose  # type: ignore[method-assign]
 
 
 def _show_the_old_one() -> None:
@@ -112,5 +161,8 @@ CACHES = {
     "invalidate-early": _invalidate_early,
     "forget-between-reads": _forget_between_reads,
     "keep-after-rollback": _keep_after_rollback,
+    "keep-after-undo": _keep_after_undo,
     "show-the-old-one": _show_the_old_one,
+    "invalidate-one": _invalidate_one,
+    "lose-a-commit": _lose_a_commit,
 }

@@ -12,7 +12,7 @@ from ..databases import Database
 from .disturbers import Disturber, Scene, Worker
 from .history import Log
 from .plan import Plan
-from .workload import work
+from .workloads.worker import work
 
 #: How long a worker may take to begin, and to end when its time is over, in seconds.
 _GRACE = 60.0

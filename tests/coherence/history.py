@@ -29,6 +29,9 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import NamedTuple
 
+#: What wrote the rows that were there at the beginning.
+START = "start"
+
 
 class Part(NamedTuple):
     """A key's value as somebody read or wrote it."""

@@ -22,11 +22,13 @@ class Plan:
     url: URL
     isolation: str
     seconds: float = 3.0
+    #: Threads of each worker, or tasks.
     threads: int = 2
-    items: int = 12
     seed: int = 0
-    #: Transactions that stay open for so long at most, in seconds.
-    longest: float = 0.15
+    #: What they do, see `workloads.catalogue`.
+    workload: str = "mixed"
+    #: How many items there are, 0 for what the workload says.
+    items: int = 0
     #: A cache with a protection taken out, see `broken`.
     broken: str = ""
     #: Keyword arguments for the workers' `CacheManager`.

@@ -12,12 +12,14 @@ from sqlalchemy import select
 from coherent_cache import CacheManager
 
 from ..databases import Database
-from .application import item, metadata, record
-from .checker import NAMES, Anomaly, Checker
+from .anomaly import Anomaly
+from .checker import Checker
 from .crew import Crew
 from .disturbers import Disturber
 from .history import Event, read_logs
 from .plan import Plan
+from .workloads.tables import item, metadata, note, record, start_rows
+from .workloads.worker import workload_of
 
 
 @dataclass
@@ -31,7 +33,11 @@ class Verdict:
     #: Retriever calls, and the least possible: each value that a process has seen had to be
     #: computed there once.
     calls: int = 0
+    misses: int = 0
     least: int = 0
+    #: How long the most outdated value that was read had been so, in milliseconds.  In the strict
+    #: mode it was read by a request that had begun before.
+    worst_lag: float = 0.0
     anomalies: list[Anomaly] = field(default_factory=list)
     #: What was written down to be added up, and what disturbers did.
     counts: dict[str, int] = field(default_factory=dict)
@@ -49,8 +55,8 @@ class Verdict:
 
     @property
     def hits(self) -> float:
-        """The share of reads that needed no retriever call."""
-        return 1 - self.calls / self.reads if self.reads else 0.0
+        """The share of reads that were answered without a retriever call of their own."""
+        return 1 - self.misses / self.reads if self.reads else 0.0
 
     def count(self, name: str) -> int:
         """How often the anomaly called *name* was found."""
@@ -64,8 +70,9 @@ def prepare(database: Database, items: int) -> None:
     metadata.drop_all(engine)
     metadata.create_all(engine)
     with engine.begin() as connection:
-        rows = [{"name": f"i{n}", "version": 0, "write_id": "start"} for n in range(items)]
-        connection.execute(item.insert(), rows)
+        items_rows, notes_rows = start_rows(items)
+        connection.execute(item.insert(), items_rows)
+        connection.execute(note.insert(), notes_rows)
     database.dispose()
 
 
@@ -88,7 +95,7 @@ def run(
     tolerate = {*plan.tolerate, *(name for disturber in disturbers for name in disturber.errors)}
     plan = replace(plan, tolerate=tuple(sorted(tolerate)))
     database = Database(plan.kind, plan.url)
-    prepare(database, plan.items)
+    prepare(database, workload_of(plan).items)
     Crew(plan, processes, logs).run(database, disturbers, progress)
     engine = database.engine()
     with engine.connect() as connection:
@@ -99,14 +106,17 @@ def run(
 
 def judge(plan: Plan, processes: int, events: list[Event], committed: frozenset[str]) -> Verdict:
     """Judge *events* by the database's own record."""
-    checker = Checker(events, committed)
+    checker = Checker(events, committed, bound=plan.bound)
     verdict = Verdict(plan, processes, reads=checker.reads, anomalies=checker.anomalies)
     verdict.writes = len(checker.writes)
+    verdict.worst_lag = checker.worst_lag
     seen = set()
+    loaded: dict[str, set[str]] = {}
     for event in events:
         process = event.who.rpartition(".")[0]
         if event.what == "read":
             seen.add((process, event.name, event.parts))
+            verdict.misses += event.name in loaded.pop(event.who, ())
             # What a sum is made of are values of their own.
             seen |= {(process, part.key, (part,)) for part in event.parts}
         elif event.what == "count":
@@ -117,25 +127,8 @@ def judge(plan: Plan, processes: int, events: list[Event], committed: frozenset[
             verdict.add(f"error {event.name}")
         elif event.what == "load":
             verdict.calls += 1
+            loaded.setdefault(event.who, set()).add(event.name)
         elif event.who == "fault":
             verdict.add(event.what)
     verdict.least = len(seen)
     return verdict
-
-
-HEADER = (
-    f"{'database':15} {'isolation':16} {'reads':>7} {'writes':>7} {'commits':>7} {'rolled':>6} "
-    f"{'errors':>6} {'checks':>7} {'calls':>6} {'least':>6} {'hits':>6}  anomalies"
-)
-
-
-def row(verdict: Verdict) -> str:
-    """One line of the table."""
-    counts = verdict.counts
-    found = ", ".join(f"{verdict.count(n)} {n}" for n in NAMES if verdict.count(n)) or "none"
-    return (
-        f"{verdict.plan.kind:15} {verdict.plan.isolation:16} {verdict.reads:7} "
-        f"{verdict.writes:7} {verdict.commits:7} {counts.get('rollbacks', 0):6} "
-        f"{counts.get('errors', 0):6} {verdict.checks:7} {verdict.calls:6} {verdict.least:6} "
-        f"{verdict.hits:6.1%}  {found}"
-    )

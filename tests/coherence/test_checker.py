@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from . import checker
+from . import anomaly
 from .checker import Checker
 from .history import parse
 
@@ -18,21 +18,32 @@ A committed
 A end
 """
 
+BOTH_BY_A = """
+A request
+A begin
+A write x=1:a1
+A del x
+A write y=1:a2
+A del y
+A commit
+A committed
+"""
+
 CONVICTED = {
     "stale": (
-        checker.STALE,
+        anomaly.STALE,
         COMMITTED_BY_A + "B request\nB read x: x=0:start",
     ),
     "stale through a derived attribute": (
-        checker.STALE,
+        anomaly.STALE,
         COMMITTED_BY_A + "B request\nB read sum: y=0:start x=0:start",
     ),
     "stale in the request after the own one": (
-        checker.STALE,
+        anomaly.STALE,
         COMMITTED_BY_A + "A request\nA read x: x=0:start",
     ),
     "uncommitted": (
-        checker.UNCOMMITTED,
+        anomaly.UNCOMMITTED,
         """
         A request
         A begin
@@ -44,7 +55,7 @@ CONVICTED = {
         """,
     ),
     "uncommitted and then rolled back": (
-        checker.UNCOMMITTED,
+        anomaly.UNCOMMITTED,
         """
         A request
         A begin
@@ -55,7 +66,7 @@ CONVICTED = {
         """,
     ),
     "aborted": (
-        checker.ABORTED,
+        anomaly.ABORTED,
         """
         A request
         A begin
@@ -67,7 +78,7 @@ CONVICTED = {
         """,
     ),
     "aborted, read by the one who rolled back": (
-        checker.ABORTED,
+        anomaly.ABORTED,
         """
         A request
         A begin
@@ -78,7 +89,7 @@ CONVICTED = {
         """,
     ),
     "savepoint leak": (
-        checker.SAVEPOINT_LEAK,
+        anomaly.SAVEPOINT_LEAK,
         """
         A request
         A begin
@@ -92,7 +103,7 @@ CONVICTED = {
         """,
     ),
     "savepoint leak, to another request": (
-        checker.SAVEPOINT_LEAK,
+        anomaly.SAVEPOINT_LEAK,
         """
         A request
         A begin
@@ -106,15 +117,15 @@ CONVICTED = {
         """,
     ),
     "unstable": (
-        checker.UNSTABLE,
+        anomaly.UNSTABLE,
         "B request\nB read x: x=0:start\n" + COMMITTED_BY_A + "B read x: x=1:a1",
     ),
     "unstable after an invalidation of something else": (
-        checker.UNSTABLE,
+        anomaly.UNSTABLE,
         "B request\nB read x: x=0:start\nB del y\n" + COMMITTED_BY_A + "B read x: x=1:a1",
     ),
     "lost own write in the transaction": (
-        checker.LOST_OWN_WRITE,
+        anomaly.LOST_OWN_WRITE,
         """
         A request
         A begin
@@ -124,7 +135,7 @@ CONVICTED = {
         """,
     ),
     "lost own write, the second one": (
-        checker.LOST_OWN_WRITE,
+        anomaly.LOST_OWN_WRITE,
         """
         A request
         A begin
@@ -136,7 +147,7 @@ CONVICTED = {
         """,
     ),
     "lost own write after the commit": (
-        checker.LOST_OWN_WRITE,
+        anomaly.LOST_OWN_WRITE,
         """
         A request
         A begin
@@ -148,7 +159,7 @@ CONVICTED = {
         """,
     ),
     "lost own write of a released savepoint": (
-        checker.LOST_OWN_WRITE,
+        anomaly.LOST_OWN_WRITE,
         """
         A request
         A begin
@@ -157,6 +168,84 @@ CONVICTED = {
         A del x
         A release s
         A read x: x=0:start
+        """,
+    ),
+    "torn, in one reading after the commit": (
+        anomaly.TORN,
+        BOTH_BY_A + "A read sum: x=0:start y=1:a2",
+    ),
+    "torn, in two readings after the commit": (
+        anomaly.TORN,
+        BOTH_BY_A + "A read x: x=1:a1\nA read y: y=0:start",
+    ),
+    "torn in the transaction": (
+        anomaly.TORN,
+        """
+        A request
+        A begin
+        A write x=1:a1
+        A del x
+        A write y=1:a2
+        A del y
+        A read y: y=1:a2
+        A read x: x=0:start
+        """,
+    ),
+    "lost own write, all of it": (
+        anomaly.LOST_OWN_WRITE,
+        BOTH_BY_A + "A read x: x=0:start",
+    ),
+    "stale, and both keys of the other's transaction are": (
+        anomaly.STALE,
+        BOTH_BY_A + "A end\nB request\nB read sum: x=0:start y=1:a2",
+    ),
+    "savepoint leak, in place of the own write around it": (
+        anomaly.SAVEPOINT_LEAK,
+        """
+        A request
+        A begin
+        A write x=1:a1
+        A del x
+        A savepoint s
+        A write x=2:a2
+        A undo s
+        A read x: x=2:a2
+        """,
+    ),
+    "uncommitted, by one who was killed before he could write it down": (
+        anomaly.UNCOMMITTED,
+        "B request\nB read x: x=1:a1",
+    ),
+    "uncommitted, by one who was killed": (
+        anomaly.UNCOMMITTED,
+        "A request\nA begin\nA write x=1:a1\nB request\nB read x: x=1:a1",
+    ),
+    "unstable: written, but not invalidated": (
+        anomaly.UNSTABLE,
+        """
+        A request
+        A begin
+        A read x: x=0:start
+        A write x=1:a1
+        A read x: x=1:a1
+        """,
+    ),
+    "unstable after a rollback": (
+        anomaly.UNSTABLE,
+        """
+        B request
+        B read y: y=0:start
+        B begin
+        B write x=1:b1
+        B del x
+        B rollback
+        A request
+        A begin
+        A write y=1:a1
+        A del y
+        A commit
+        A committed
+        B read y: y=1:a1
         """,
     ),
 }
@@ -205,11 +294,116 @@ RIGHT = {
 }
 
 
+RIGHT |= {
+    "not torn: the rest was not invalidated": """
+        A request
+        A begin
+        A write x=1:a1
+        A del x
+        A write y=1:a2
+        A read x: x=1:a1
+        A read y: y=0:start
+        A rollback
+        """,
+    "not torn: the rest was rolled back with its savepoint": """
+        A request
+        A begin
+        A write x=1:a1
+        A del x
+        A savepoint s
+        A write y=1:a2
+        A del y
+        A undo s
+        A commit
+        A committed
+        A read sum: x=1:a1 y=0:start
+        """,
+    "not torn: somebody else has written the rest since": BOTH_BY_A
+    + """
+        B request
+        B begin
+        B write y=2:b1
+        B del y
+        B commit
+        B committed
+        A read x: x=1:a1
+        A read y: y=2:b1
+        """,
+    "not torn: others may see a part, if they began before": "B request\n"
+    + BOTH_BY_A
+    + "B read sum: x=0:start y=1:a2",
+    "not lost: another transaction of the request came after": """
+        A request
+        A begin
+        A write x=1:a1
+        A del x
+        A commit
+        A committed
+        A begin
+        A write x=2:a2
+        A del x
+        A rollback
+        A read x: x=1:a1
+        """,
+    "not aborted: its savepoint was released, and the outer one undone after the reading": """
+        A request
+        A begin
+        A savepoint s
+        A savepoint t
+        A write x=1:a1
+        A del x
+        A release t
+        A read x: x=1:a1
+        A undo s
+        A read x: x=0:start
+        A commit
+        A committed
+        """,
+    "not unstable: read in the transaction that was rolled back": """
+        A request
+        A begin
+        A write y=1:a1
+        A del y
+        A read sum: x=0:start y=1:a1
+        A rollback
+        A read sum: x=0:start y=0:start
+        """,
+    "not unstable: invalidated by one of its parts, and then another was written": """
+        A request
+        A begin
+        A write x=1:a1
+        A del x
+        A read pair: x=1:a1 y=0:start
+        A write y=1:a2
+        A read pair: x=1:a1 y=1:a2
+        """,
+    "not uncommitted: it asked for its COMMIT just before": """
+        A request
+        A begin
+        A write x=1:a1
+        A commit
+        B request
+        B read x: x=1:a1
+        A committed
+        """,
+    "not stale: the later version was rolled back": COMMITTED_BY_A
+    + """
+        A request
+        A begin
+        A write x=2:a2
+        A del x
+        A rollback
+        B request
+        B read x: x=1:a1
+        """,
+}
+
+
 @pytest.mark.parametrize("title", CONVICTED)
 def test_convicts(title: str) -> None:
     name, story = CONVICTED[title]
     found = Checker(parse(story)).anomalies
-    assert [anomaly.name for anomaly in found] == [name]
+    assert [found_one.name for found_one in found] == [name]
 
 
 @pytest.mark.parametrize("title", RIGHT)
@@ -228,13 +422,70 @@ def test_the_record_of_the_database_decides_about_a_commit_that_raised() -> None
         B request
         B read x: x=1:a1
         """
-    assert [a.name for a in Checker(parse(story)).anomalies] == [checker.ABORTED]
+    assert [a.name for a in Checker(parse(story)).anomalies] == [anomaly.ABORTED]
     assert Checker(parse(story), record={"a1"}).anomalies == []
 
 
 def test_a_commit_that_the_database_lost_is_told() -> None:
     found = Checker(parse(COMMITTED_BY_A), record=()).anomalies
-    assert [anomaly.name for anomaly in found] == [checker.LOST_COMMIT]
+    assert [found_one.name for found_one in found] == [anomaly.LOST_COMMIT]
+
+
+KILLED_IN_COMMIT = """
+A request
+A begin
+A write x=1:a1
+A del x
+A commit
+B request
+B read x: x=1:a1
+"""
+
+
+def test_the_record_decides_about_one_who_was_killed_in_his_commit() -> None:
+    assert Checker(parse(KILLED_IN_COMMIT), record={"a1"}).anomalies == []
+    found = Checker(parse(KILLED_IN_COMMIT), record=()).anomalies
+    assert [one.name for one in found] == [anomaly.ABORTED]
+
+
+def test_what_was_rolled_back_and_is_in_the_record_is_told() -> None:
+    story = "A request\nA begin\nA write x=1:a1\nA rollback"
+    assert Checker(parse(story), record=()).anomalies == []
+    found = Checker(parse(story), record={"a1"}).anomalies
+    assert [one.name for one in found] == [anomaly.LOST_COMMIT]
+
+
+@pytest.mark.parametrize(("lines", "names"), [(3, []), (2, [anomaly.STALE])])
+def test_within_the_bound_a_value_may_be_behind(lines: int, names: list[str]) -> None:
+    story = COMMITTED_BY_A + "B request\nB read x: x=0:start"
+    # The COMMIT returned in line 5, the request began in line 7; a line is a nanosecond.
+    found = Checker(parse(story), bound=(lines - 1) / 1e6).anomalies
+    assert [one.name for one in found] == names
+
+
+def test_a_bound_excuses_nothing_but_age() -> None:
+    for name, story in CONVICTED.values():
+        found = [one.name for one in Checker(parse(story), bound=1_000).anomalies]
+        assert found == ([] if name == anomaly.STALE else [name])
+
+
+def test_the_worst_lag() -> None:
+    story = "B request\n" + COMMITTED_BY_A.strip() + "\nB read y: y=0:start\nB read x: x=0:start"
+    checker = Checker(parse(story))
+    assert checker.anomalies == []
+    assert checker.worst_lag == pytest.approx(3e-6)  # line 6 to line 9
+
+
+def test_every_anomaly_is_known_by_a_history() -> None:
+    told = {name for name, _ in CONVICTED.values()}
+    assert told | {anomaly.LOST_COMMIT} == set(anomaly.NAMES)
+
+
+def test_faults_are_part_of_the_story() -> None:
+    story = COMMITTED_BY_A + "fault kill 1.0\nB request\nB read x: x=0:start\nfault kill 2.0"
+    (found,) = Checker(parse(story)).anomalies
+    assert "fault kill 1.0" in str(found)
+    assert "fault kill 2.0" not in str(found)
 
 
 def test_an_anomaly_is_a_story() -> None:
@@ -242,7 +493,10 @@ def test_an_anomaly_is_a_story() -> None:
     told = str(found).splitlines()
     assert told[0].startswith("stale: x was x=1:a1, whose COMMIT had returned")
     assert [line.split("ms  ")[1] for line in told[1:]] == [
+        "A begin",
         "A write x=1:a1",
+        "A del x",
+        "A commit",
         "A committed",
         "B request",
         "B read x: x=0:start",

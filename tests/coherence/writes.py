@@ -3,19 +3,24 @@ was undone."""
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Collection, Iterable
+from bisect import bisect_left, bisect_right
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from .history import Event, Part, by_thread
 
+_BOUNDARIES = frozenset(
+    ("begin", "savepoint", "release", "undo", "commit", "committed", "rollback", "rolled-back")
+)
 
-@dataclass
+
+@dataclass(eq=False)
 class Write:
     """One write of one key."""
 
     part: Part
     event: Event
+    transaction: Transaction
     #: When its COMMIT was asked for and when it returned; None if that never was.
     commit: Event | None = None
     committed: Event | None = None
@@ -26,13 +31,22 @@ class Write:
     def undone_by_savepoint(self) -> bool:
         return self.undo is not None and self.undo.what == "undo"
 
+    def story(self) -> Iterator[Event]:
+        """What its transaction did to its key, and how that ended."""
+        for event in self.transaction.events:
+            touched = [event.name, *(part.key for part in event.parts)]
+            if event.what in _BOUNDARIES or self.part.key in touched:
+                yield event
 
-@dataclass
+
+@dataclass(eq=False)
 class Transaction:
     """The writes of an open transaction and where its savepoints began."""
 
     writes: list[Write] = field(default_factory=list)
     savepoints: list[tuple[str, int]] = field(default_factory=list)
+    #: All that was done in it.
+    events: list[Event] = field(default_factory=list)
 
     def savepoint(self, name: str) -> None:
         self.savepoints.append((name, len(self.writes)))
@@ -80,6 +94,12 @@ class Writes:
         index = bisect_left(times, at)
         return newest[index - 1] if index else None
 
+    def outdated_since(self, part: Part) -> int | None:
+        """When the first COMMIT returned of something newer than *part*; None if none has."""
+        times, newest = self._returned.get(part.key, ([], []))
+        index = bisect_right(newest, part.version, key=lambda write: write.part.version)
+        return times[index] if index < len(times) else None
+
     @property
     def commits(self) -> int:
         return sum(write.committed is not None for write in self._writes.values())
@@ -92,8 +112,9 @@ class Writes:
         for event in thread:
             if event.what == "begin":
                 transaction = Transaction()
-            elif event.what == "write":
-                write = Write(event.parts[0], event)
+            transaction.events.append(event)
+            if event.what == "write":
+                write = Write(event.parts[0], event, transaction)
                 self._writes[write.part.write] = write
                 transaction.writes.append(write)
             elif event.what == "savepoint":

@@ -1,0 +1,148 @@
+"""``python -m tests.coherence.soak --minutes 30``: a long run, and a table of what it came to.
+
+It plays rounds of some seconds, each on a database of its own: every database and isolation level
+in turn, with another workload each time and, every other time, with a fault.  So it can run for as
+long as you like, and a round that shows an anomaly can be played again by the line it prints.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import sys
+import time
+
+from ..databases import SERVICES, unavailable
+from .__main__ import show
+from .crew import WorkerFailed
+from .rounds import FAULTS, play
+from .table import Total, totals
+from .workloads.catalogue import WORKLOADS
+from .workloads.tables import LEVELS
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.coherence.soak",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--database", choices=LEVELS, action="append", help="these only")
+    parser.add_argument("--workload", choices=WORKLOADS, action="append", help="these only")
+    parser.add_argument("--fault", choices=[*FAULTS, "none"], action="append", help="these only")
+    parser.add_argument("--seconds", type=float, default=15.0, help="for each round")
+    parser.add_argument("--processes", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=2, help="of each process, or tasks")
+    parser.add_argument("--seed", type=int, default=time.time_ns() % 1_000_000)
+    parser.add_argument("--stories", type=int, default=3, help="how many anomalies a round tells")
+    return parser.parse_args()
+
+
+class Soak:
+    """The rounds, and what they came to."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self._options = options
+        self.totals: dict[tuple[str, str], Total] = {}
+        self._begun = time.monotonic()
+        self._wrong = 0
+
+    def run(self) -> None:
+        """Play rounds until the time is over; at least one in each place."""
+        options = self._options
+        chosen = options.database or LEVELS
+        places = [(kind, level) for kind in chosen if self._answers(kind) for level in LEVELS[kind]]
+        workloads = itertools.cycle(options.workload or WORKLOADS)
+        faults = itertools.cycle(self._faults())
+        for number in itertools.count() if places else ():
+            kind, isolation = places[number % len(places)]
+            if number >= len(places) and self._left() < options.seconds:
+                return
+            fault = next(faults)
+            if fault and kind not in FAULTS[fault].on:
+                fault = ""
+            workload = next(workloads)
+            if fault and WORKLOADS[workload].is_async:
+                workload = next(name for name in workloads if not WORKLOADS[name].is_async)
+            self._play(number, kind, isolation, workload, fault)
+
+    def _faults(self) -> list[str]:
+        """Every other round has one."""
+        chosen = self._options.fault or FAULTS
+        return [each for name in chosen if name != "none" for each in ("", name)] or [""]
+
+    def _left(self) -> float:
+        left: float = self._options.minutes * 60 - (time.monotonic() - self._begun)
+        return left
+
+    def _answers(self, kind: str) -> bool:
+        reason = unavailable(kind) if kind in SERVICES else None
+        if reason is not None:
+            print(f"NOT TESTED on {kind}: {reason}", flush=True)
+        return reason is None
+
+    def _play(self, number: int, kind: str, isolation: str, workload: str, fault: str) -> None:
+        options = self._options
+        seed = options.seed + number
+        command = (
+            f"python -m tests.coherence --database {kind} --isolation '{isolation}' --workload "
+            f"{workload} --seconds {options.seconds:g} --processes {options.processes} --threads "
+            f"{options.threads} --seed {seed}{f' --fault {fault}' if fault else ''}"
+        )
+        total = self.totals.setdefault((kind, isolation), Total())
+
+        def progress(line: str) -> None:
+            left = max(0.0, self._left()) / 60
+            show(
+                f"{left:.1f} min left, {self._wrong} wrong; round {number + 1}: {kind} {isolation} "
+                f"{workload} {fault}: {line}"
+            )
+
+        try:
+            verdict = play(
+                kind,
+                isolation,
+                options.processes,
+                progress,
+                faults=[fault] if fault else [],
+                workload=workload,
+                seconds=options.seconds,
+                threads=options.threads,
+                seed=seed,
+            )
+        except WorkerFailed as error:
+            total.failed += 1
+            print(f"\n{command}\n{error}", flush=True)
+            return
+        total.add(verdict)
+        self._wrong += len(verdict.anomalies)
+        if verdict.anomalies:
+            print(f"\n{command}\n{len(verdict.anomalies)} anomalies", flush=True)
+            for anomaly in verdict.anomalies[: options.stories]:
+                print(anomaly, flush=True)
+        if not sys.stderr.isatty():
+            print(
+                f"round {number + 1}: {kind} {isolation} {workload} {fault or 'no fault'}: "
+                f"{verdict.reads} reads, {len(verdict.anomalies)} anomalies",
+                flush=True,
+            )
+
+
+def main() -> int:
+    options = _options()
+    soak = Soak(options)
+    print(f"seed {options.seed}, {options.processes} processes × {options.threads}", flush=True)
+    try:
+        soak.run()
+    except KeyboardInterrupt:
+        print("\nstopped", flush=True)
+    show("")
+    for line in totals(soak.totals):
+        print(line)
+    wrong = [t for t in soak.totals.values() if t.anomalies or t.failed]
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
