@@ -2,7 +2,8 @@
 
 ``python -m benchmarks`` runs everything and prints the tables, ``python -m benchmarks hit check``
 runs a part, ``--quick`` shortens it.  Each run leaves a record in ``benchmarks/results``;
-``--compare A B`` shows two of them side by side, ``python -m benchmarks.plots`` draws one.
+``--show A`` prints one, ``--compare A B`` shows two side by side, ``python -m benchmarks.plots``
+draws them.
 
 One small file a benchmark, whose docstring says what it does and what the limit is; a benchmark
 is a module with ``run(options)`` that yields `tables.Table`, named in `registry.NAMES`.

@@ -28,12 +28,17 @@ def main() -> None:
     parser.add_argument(
         "--compare", nargs=2, metavar=("A", "B"), help="two records: files, or parts of their names"
     )
+    parser.add_argument("--show", metavar="RECORD", help="print the tables of a record")
     arguments = parser.parse_args()
     unknown = sorted(set(arguments.names) - set(registry.NAMES))
     if unknown:
         parser.error(f"no benchmark {', '.join(unknown)}; there are {', '.join(registry.NAMES)}")
     if arguments.compare:
         print(results.compare(*map(results.load, arguments.compare)))
+    elif arguments.show:
+        for name, tables in results.tables_of(results.load(arguments.show)).items():
+            print(f"## {name}\n")
+            print("\n".join(map(render, tables)))
     elif arguments.list:
         for name in registry.NAMES:
             print(f"{name}\n    " + registry.find(name).says.replace("\n", "\n    ") + "\n")
@@ -53,16 +58,18 @@ def run(names: list[str] | tuple[str, ...], options: Options, *, keep: bool = Tr
     databases = ", ".join(f"{name} {found}" for name, found in ran_on["databases"].items())
     print(f"{ran_on['date']}, revision {ran_on['revision']}, {ran_on['python']}, {databases}\n")
     found: dict[str, list[Table]] = {}
-    for name in names:
-        benchmark = registry.find(name)
-        print(f"## {name}\n\n{benchmark.says}\n")
-        for table in benchmark.run(options):
-            found.setdefault(name, []).append(table)
-            options.progress.clear()
-            print(render(table), flush=True)
-    if keep:
-        path = results.save(ran_on, found, quick=options.quick)
-        print(f"Kept in {path.relative_to(path.parent.parent.parent)}")
+    try:
+        for name in names:
+            benchmark = registry.find(name)
+            print(f"## {name}\n\n{benchmark.says}\n")
+            for table in benchmark.run(options):
+                found.setdefault(name, []).append(table)
+                options.progress.clear()
+                print(render(table), flush=True)
+    finally:  # what an interrupted run has found is kept as well
+        if keep and found:
+            path = results.save(ran_on, found, quick=options.quick)
+            print(f"Kept in {path.relative_to(path.parent.parent.parent)}")
 
 
 if __name__ == "__main__":

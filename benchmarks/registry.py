@@ -10,7 +10,18 @@ from .progress import Progress
 from .tables import Table
 
 #: Modules of this package, in the order they run in.
-NAMES = ("hit", "check", "news", "crowd", "asynchronous", "memory", "eviction", "churn", "load")
+NAMES = (
+    "hit",
+    "check",
+    "steps",
+    "news",
+    "crowd",
+    "asynchronous",
+    "memory",
+    "eviction",
+    "churn",
+    "load",
+)
 
 
 @dataclass(frozen=True)

@@ -58,11 +58,9 @@ def build() -> Path:
     directory.chmod(0o755)  # the servers' accounts load it
     (directory / "slow_fsync.c").write_text(_SOURCE)
     library = directory / "slow_fsync.so"
-    subprocess.run(
-        ["gcc", "-O2", "-shared", "-fPIC", "-o", str(library), str(directory / "slow_fsync.c")]
-        + ["-ldl"],
-        check=True,
-    )
+    source = str(library.with_suffix(".c"))
+    command = ["gcc", "-O2", "-shared", "-fPIC", "-o", str(library), source, "-ldl"]
+    subprocess.run(command, check=True)
     return library
 
 

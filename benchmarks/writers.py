@@ -28,8 +28,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Column, Integer, MetaData, Table, create_engine, event, make_url, text
-from sqlalchemy import bindparam, insert, select, update
+from sqlalchemy import (
+    URL,
+    Column,
+    Integer,
+    MetaData,
+    Table,
+    bindparam,
+    create_engine,
+    event,
+    insert,
+    make_url,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.exc import DBAPIError
 
 from coherent_cache import CacheManager, cached
@@ -249,7 +262,8 @@ def added_failures(url: URL, writers: int, isolation: str, seconds: float) -> di
 
 
 def _summary(values: list[float], digits: int) -> str:
-    return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f}–{max(values):.{digits}f})"
+    middle = statistics.median(values)
+    return f"{middle:.{digits}f} ({min(values):.{digits}f}–{max(values):.{digits}f})"
 
 
 def main() -> None:

@@ -15,6 +15,7 @@ from .errors import (
     TableError,
     UnsupportedDatabaseError,
 )
+from .freshness import Bounded, Strict
 from .keys import make_key
 from .ledger import LedgerStatus
 from .manager import CacheManager, Statistics
@@ -26,6 +27,7 @@ from .view import View
 __version__ = "0.1.0"
 
 __all__ = [
+    "Bounded",
     "CacheError",
     "CacheManager",
     "CachedProperty",
@@ -40,6 +42,7 @@ __all__ = [
     "MissingManagerError",
     "RecursiveRetrieverError",
     "Statistics",
+    "Strict",
     "SynchronousUseError",
     "TableError",
     "UnsupportedDatabaseError",

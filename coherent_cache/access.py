@@ -15,9 +15,11 @@ from sqlalchemy.pool import SingletonThreadPool, StaticPool
 from .drivers import cursor_execute
 from .errors import SynchronousUseError
 from .explain import explain
-from .greenlets import Mutex, in_greenlet
+from .freshness import Freshness, LastLook
+from .greenlets import Mutex, in_greenlet, spawn, wait_in_greenlet
 from .ledger import Execute, LaneHolder, Ledger
 from .points import point
+from .pruning import Pruner
 from .reader import MemoryReader, Reader
 from .side import SideConnection
 from .store import Store
@@ -32,12 +34,13 @@ class _Connections:
     An asynchronous driver's connections belong to their event loop, so there is a pair a loop.
     """
 
-    def __init__(self, engine: Engine, ledger: Ledger, store: Store) -> None:
+    def __init__(self, engine: Engine, ledger: Ledger, store: Store, pruner: Pruner) -> None:
         self._ledger = ledger
+        self._pruner = pruner
         self.reader = Reader(ledger, store, SideConnection(engine, ledger))
         self._writer = SideConnection(engine, ledger)
         # Guards the writer; taken before no other lock of ours, held during its I/O.
-        self._mutex = Mutex()
+        self._mutex = Mutex(engine.dialect.is_async)
         self._lane = LaneHolder()
         self._lane_session = 0
 
@@ -62,6 +65,7 @@ class _Connections:
             execute(begin, ())
             try:
                 self._ledger.write(execute, keys, self._lane)
+                self._pruner.prune_within(execute, len(keys))
                 execute("COMMIT", ())
             except BaseException:
                 self._writer.close()  # and with it the transaction
@@ -82,7 +86,19 @@ class _Connections:
 class LedgerAccess:
     """The ledger, reached from wherever the caller is."""
 
-    def __init__(self, engine: Engine, ledger: Ledger, store: Store, *, is_async: bool) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        ledger: Ledger,
+        store: Store,
+        *,
+        is_async: bool,
+        freshness: Freshness,
+        pruner: Pruner,
+    ) -> None:
+        self.pruner = pruner
+        #: Tells when a check can be left out; told when this process commits.
+        self.last_look = LastLook(freshness)
         self._engine = engine
         self._ledger = ledger
         self._store = store
@@ -93,8 +109,8 @@ class LedgerAccess:
         self._start()
 
     def _start(self) -> None:
-        self._memory_reader = MemoryReader(self._ledger, self._store)
-        self._connections = _Connections(self._engine, self._ledger, self._store)
+        self._memory_reader = MemoryReader(self._ledger, self._store, is_async=self._is_async)
+        self._connections = _Connections(self._engine, self._ledger, self._store, self.pruner)
         self._by_loop: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Connections] = (
             weakref.WeakKeyDictionary()
         )
@@ -111,6 +127,11 @@ class LedgerAccess:
         *transactions* are those open around the caller.
         """
         self.require_greenlet()
+        begun = self.last_look.begin()
+        self._check(transactions)
+        self.last_look.end(begun)
+
+    def _check(self, transactions: Iterable[Transaction]) -> None:
         try:
             if self._memory:
                 connection = self._memory_connection(transactions)
@@ -131,9 +152,24 @@ class LedgerAccess:
                     if execute("PRAGMA journal_mode", ()).rows[0][0] != "wal":
                         reader.check_within(execute, keep=not transaction.pending())
                         return
-            reader.check()
+            if self._is_async:
+                wait_in_greenlet(reader.acheck())
+            else:
+                reader.check()
         except DBAPIError as error:
             self._raise(error)
+
+    async def acheck(self, transactions: Iterable[Transaction]) -> None:
+        """`check` from a coroutine, on an asynchronous engine."""
+        begun = self.last_look.begin()
+        if self._memory or (self._engine.dialect.name == "sqlite" and any(transactions)):
+            await spawn(self._check, transactions)
+        else:
+            try:
+                await self._current().reader.acheck()
+            except DBAPIError as error:
+                self._raise(error)
+        self.last_look.end(begun)
 
     @point(after="lone invalidation: committed, views not told")
     def write(self, keys: list[str]) -> None:
@@ -170,6 +206,12 @@ class LedgerAccess:
             self._raise(error)
             raise
 
+    def committed(self, rows: int) -> None:
+        """This process has committed *rows* invalidations, or may have."""
+        self.last_look.outdate()
+        if not self._memory:
+            self.pruner.wrote(rows)
+
     def on_connect(self, dbapi_connection: Any) -> None:
         """The pool made a connection."""
         if self._memory:
@@ -178,19 +220,31 @@ class LedgerAccess:
 
     def close(self) -> None:
         """Close the ledger's own connections; they open again when needed."""
+        self.last_look.forget()
+        self.pruner.stop()
         self._current().close()
 
     def after_fork(self) -> None:
         """Leave the parent's connections alone; open others when needed."""
         for connections in (self._connections, *self._by_loop.values()):
             connections.abandon()
+        self.last_look.forget()
+        self.pruner.after_fork()
         self._start()
+
+    @property
+    def checks(self) -> int:
+        """How many checks were made."""
+        return sum(reader.checks for reader in self._readers())
 
     @property
     def check_seconds(self) -> float:
         """How long all checks together took."""
-        readers = [c.reader.seconds for c in (self._connections, *self._by_loop.values())]
-        return sum(readers) + self._memory_reader.seconds
+        return sum(reader.seconds for reader in self._readers())
+
+    def _readers(self) -> list[Reader | MemoryReader]:
+        beside = [c.reader for c in (self._connections, *self._by_loop.values())]
+        return [*beside, self._memory_reader]
 
     def _current(self) -> _Connections:
         if not self._is_async:
@@ -198,7 +252,9 @@ class LedgerAccess:
         loop = asyncio.get_running_loop()
         found = self._by_loop.get(loop)
         if found is None:
-            found = self._by_loop[loop] = _Connections(self._engine, self._ledger, self._store)
+            found = self._by_loop[loop] = _Connections(
+                self._engine, self._ledger, self._store, self.pruner
+            )
         return found
 
     def _memory_connection(self, transactions: Iterable[Transaction]) -> Any:

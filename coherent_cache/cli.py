@@ -74,7 +74,7 @@ def _open(context: click.Context, text: str, *, table: str, schema: str | None) 
 
     try:
         url = make_url(text)
-    except ArgumentError:
+    except (ArgumentError, ValueError):  # ValueError: a port that is no number
         # Not SQLAlchemy's words: they may quote the text, and the text may hold a password.
         raise ConfigurationError(
             "the URL is not one that SQLAlchemy understands; it looks like "

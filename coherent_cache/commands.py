@@ -74,7 +74,7 @@ def add_commands(group: click.Group, manager: Callable[[], CacheManager]) -> Non
     @group.command()
     @click.option(
         "--keep",
-        type=click.IntRange(min=1),
+        type=click.IntRange(min=1, max=2**62),  # what a database can count
         default=10_000,
         show_default=True,
         help="How many of the newest rows stay, at least.",

@@ -13,7 +13,9 @@ from sqlalchemy.exc import DBAPIError
 from .access import LedgerAccess
 from .errors import CacheError, ConfigurationError
 from .explain import explain
+from .freshness import Freshness
 from .ledger import Execute, LaneHolder, Ledger, ledger_for
+from .pruning import Pruner
 from .schema import add_tables
 from .scope import Scope, current_scope, current_view, views_around
 from .store import Store
@@ -40,18 +42,31 @@ class Core:
         table: str,
         schema: str | None,
         ledger_engine: Engine | AsyncEngine | None,
+        freshness: Freshness,
+        prune_keep: int,
+        prune_every: int | None,
     ) -> None:
         self.engine: Engine = sync_engine(engine)
         self.async_engine: AsyncEngine | None = None
         if not isinstance(engine, Engine):
             self.async_engine = engine
+        for name in (table, schema):
+            if name is not None and not _can_be_a_name(name):
+                raise ConfigurationError(f"no database has a table or schema of the name {name!r}")
         self.tables = add_tables(MetaData(), table=table, schema=schema)
         self.ledger: Ledger = ledger_for(self.engine.dialect, self.tables)
         self.store = store
         beside = self.engine if ledger_engine is None else sync_engine(ledger_engine)
         if beside.dialect.is_async is not self.engine.dialect.is_async:
             raise ConfigurationError("engine and ledger_engine are both asynchronous, or neither")
-        self.access = LedgerAccess(beside, self.ledger, store, is_async=self.is_async)
+        self.access = LedgerAccess(
+            beside,
+            self.ledger,
+            store,
+            is_async=self.is_async,
+            freshness=freshness,
+            pruner=Pruner(beside, self.ledger, keep=prune_keep, every=prune_every),
+        )
         #: The engines whose transactions are watched.
         self.watches: list[EngineWatch] = []
 
@@ -68,9 +83,27 @@ class Core:
             return
         commits = view.commits
         start = time.perf_counter()
-        self.access.check(list(scope.transactions(self)))
+        if commits or not self.access.last_look.will_do():
+            self.access.check(list(scope.transactions(self)))
+            self._count(view, start)
+        self._looked(view, commits)
+
+    async def acheck(self, view: View, scope: Scope) -> None:
+        """`check` from a coroutine, on an asynchronous engine."""
+        if view.checked:
+            return
+        commits = view.commits
+        start = time.perf_counter()
+        if commits or not self.access.last_look.will_do():
+            await self.access.acheck(list(scope.transactions(self)))
+            self._count(view, start)
+        self._looked(view, commits)
+
+    def _count(self, view: View, start: float) -> None:
         view.check_seconds += time.perf_counter() - start
         view.checks += 1
+
+    def _looked(self, view: View, commits: int) -> None:
         view.label = self.store.label
         view.checked_at = commits
 
@@ -92,6 +125,7 @@ class Core:
         """Write *keys* into the ledger in the transaction that *execute* works in."""
         try:
             self.ledger.write(execute, keys, lane)
+            self.access.pruner.prune_within(execute, len(keys))
         except DBAPIError as error:
             explained = explain(self.engine.dialect, error, self.tables.log.name, keys)
             if explained is None:
@@ -103,6 +137,7 @@ class Core:
         try:
             self.access.write(sorted(set(keys)))
         finally:
+            self.access.committed(len(keys))
             for view in views_around(self):
                 view.forget(frozenset(keys))
                 view.uncheck()
@@ -120,6 +155,11 @@ class Core:
         """The open transaction of *connection*, if it is one of ours."""
         watch = self.watch_of(connection)
         return None if watch is None else watch.transaction_of(connection)
+
+
+def _can_be_a_name(name: str) -> bool:
+    """Whether it is text that can be sent to a database: not empty, no NUL, no lone surrogate."""
+    return bool(name) and "\x00" not in name and not any("\ud800" <= c <= "\udfff" for c in name)
 
 
 def sync_engine(engine: Engine | AsyncEngine) -> Engine:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeAlias
 
 from sqlalchemy.engine import Dialect
 from sqlalchemy.exc import DBAPIError
 
 from .ledger import Execute, Result
+
+#: Awaits the rows of a statement.
+Fetch: TypeAlias = Callable[[str, tuple[Any, ...]], Awaitable[Sequence[Sequence[Any]]]]
 
 
 def driver_connection(dbapi_connection: Any) -> Any:
@@ -62,19 +65,25 @@ def driver_errors(
     dialect: Dialect, statement: str | None = None, connection: Any = None
 ) -> Iterator[None]:
     """Wrap the driver's errors as SQLAlchemy wraps them."""
-    driver = dialect.loaded_dbapi
     try:
         yield
-    except driver.Error as error:
-        raise DBAPIError.instance(
-            statement,
-            None,
-            error,
-            driver.Error,
-            hide_parameters=True,
-            connection_invalidated=dialect.is_disconnect(error, connection, None),
-            dialect=dialect,
-        ) from error
+    except dialect.loaded_dbapi.Error as error:
+        raise wrapped(dialect, error, statement, connection) from error
+
+
+def wrapped(dialect: Dialect, error: Any, statement: str | None, connection: Any) -> Exception:
+    """Return the driver's *error* as SQLAlchemy wraps it."""
+    driver = dialect.loaded_dbapi
+    found: Exception = DBAPIError.instance(
+        statement,
+        None,
+        error,
+        driver.Error,
+        hide_parameters=True,
+        connection_invalidated=dialect.is_disconnect(error, connection, None),
+        dialect=dialect,
+    )
+    return found
 
 
 def cursor_execute(dialect: Dialect, connect: Callable[[], Any]) -> Execute:
@@ -83,7 +92,8 @@ def cursor_execute(dialect: Dialect, connect: Callable[[], Any]) -> Execute:
 
     def execute(statement: str, parameters: Sequence[Any]) -> Result:
         connection = connect()
-        with driver_errors(dialect, statement, connection):
+        # Without `driver_errors`: a generator costs more than the statement on SQLite.
+        try:
             cursor = connection.cursor()
             try:
                 cursor.execute(statement, tuple(parameters))
@@ -91,5 +101,45 @@ def cursor_execute(dialect: Dialect, connect: Callable[[], Any]) -> Execute:
                 return Result(rows, cursor.rowcount)
             finally:
                 cursor.close()
+        except dialect.loaded_dbapi.Error as error:
+            raise wrapped(dialect, error, statement, connection) from error
 
     return execute
+
+
+def driver_fetch(dialect: Dialect, dbapi_connection: Any) -> Fetch | None:
+    """Return the shortest way to a statement's rows on the driver's connection behind SQLAlchemy's
+    adapter for asynchronous drivers; None for another driver, or one that is not known."""
+    if not dialect.is_async:
+        return None
+    raw = driver_connection(dbapi_connection)
+    if dialect.driver == "asyncpg":
+
+        async def fetch(statement: str, parameters: tuple[Any, ...]) -> Any:
+            return await raw.fetch(statement, *parameters)
+
+        return fetch
+    if dialect.driver == "aiosqlite":
+        execute_fetchall: Fetch = raw.execute_fetchall
+        return execute_fetchall
+    if dialect.driver in ("aiomysql", "asyncmy"):
+        cursors: list[Any] = []
+
+        async def fetch_by_cursor(statement: str, parameters: tuple[Any, ...]) -> Any:
+            if not cursors:
+                made = raw.cursor()
+                cursors.append(await made if hasattr(made, "__await__") else made)
+            (cursor,) = cursors
+            await cursor.execute(statement, parameters or None)
+            return await cursor.fetchall()
+
+        return fetch_by_cursor
+    if dialect.driver in ("psycopg", "psycopg_async"):
+        kept = raw.cursor()
+
+        async def fetch_kept(statement: str, parameters: tuple[Any, ...]) -> Any:
+            await kept.execute(statement, parameters)
+            return await kept.fetchall()
+
+        return fetch_kept
+    return None

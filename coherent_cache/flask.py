@@ -23,6 +23,9 @@ Configuration, read when the manager is made:
 ``COHERENT_CACHE_MAX_ENTRIES`` how many values a process keeps at most (100,000)
 ``COHERENT_CACHE_MAX_BYTES``   how many bytes of values (None: any number)
 ``COHERENT_CACHE_SIZER``       a callable: a value in, its size in bytes out
+``COHERENT_CACHE_FRESHNESS``   ``"strict"`` (the default), or seconds for `Bounded`
+``COHERENT_CACHE_PRUNE_KEEP``  how many rows the table keeps when it prunes itself (10,000)
+``COHERENT_CACHE_PRUNE_EVERY`` after how many rows it does so (1,000; None: never)
 ============================== ================================================================
 """
 
@@ -40,6 +43,7 @@ from sqlalchemy import Engine
 
 from .commands import add_commands
 from .errors import CacheError, ConfigurationError
+from .freshness import freshness_of
 from .manager import CacheManager
 from .resolve import add_manager_source
 from .wsgi import CacheMiddleware
@@ -48,7 +52,16 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 _NAME = "coherent_cache"
-_OPTIONS = ("table", "schema", "max_entries", "max_bytes", "sizer")
+_OPTIONS = (
+    "table",
+    "schema",
+    "max_entries",
+    "max_bytes",
+    "sizer",
+    "freshness",
+    "prune_keep",
+    "prune_every",
+)
 
 #: The application whose request this is, also after Flask has popped its contexts: while the
 #: body is streamed.
@@ -207,6 +220,8 @@ class AppCache:
                     key = f"COHERENT_CACHE_{name.upper()}"
                     if key in self._app.config:
                         options[name] = self._app.config[key]
+                if options.get("freshness") is not None:
+                    options["freshness"] = freshness_of(options["freshness"])
                 self._manager = CacheManager(self._engine or self._find_engine(), **options)
             return self._manager
 

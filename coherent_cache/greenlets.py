@@ -10,14 +10,12 @@ from __future__ import annotations
 import asyncio
 import threading
 import weakref
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from sqlalchemy.util import await_only, greenlet_spawn
-
-from .points import point
 
 try:  # SQLAlchemy installs greenlet only with its extra "asyncio"
     import greenlet as _greenlet  # type: ignore[import-untyped, unused-ignore]
@@ -37,6 +35,12 @@ def in_greenlet() -> bool:
 def spawn(function: Callable[..., _T], *args: Any) -> Coroutine[Any, Any, _T]:
     """Run synchronous *function*, which does I/O on an asynchronous engine, from a coroutine."""
     return greenlet_spawn(function, *args)
+
+
+def wait_in_greenlet(awaitable: Awaitable[_T]) -> _T:
+    """Await *awaitable* from code that `spawn` runs."""
+    result: _T = await_only(awaitable)
+    return result
 
 
 def wait_for(future: Future[_T]) -> None:
@@ -74,28 +78,39 @@ def _wait_in_thread(future: Future[Any]) -> None:
 
 
 class Mutex:
-    """A lock for code that does I/O: among threads, and among the tasks of each event loop.
+    """A lock for code that does I/O: among threads or, on an asynchronous engine, among the tasks
+    of each event loop.
 
-    A thread's lock held by a greenlet that is suspended would block the whole event loop, so
-    each loop has a lock of its own.  Code in two loops, or in a loop and a thread, is not kept
-    apart: what the lock guards must bear that.
+    A thread's lock held by a task that is suspended would block the whole event loop, so there
+    each loop has a lock of its own.  Code in two loops is not kept apart: what the lock guards must
+    bear that.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, is_async: bool) -> None:
+        self._is_async = is_async
         self._thread_lock = threading.Lock()
         self._loop_locks: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = (
             weakref.WeakKeyDictionary()
         )
 
-    @point(before="lock: asked for")
+    @property
+    def of_threads(self) -> threading.Lock:
+        """The lock, for code of a synchronous engine."""
+        return self._thread_lock
+
+    @property
+    def of_tasks(self) -> asyncio.Lock:
+        """The lock of the running event loop, for code of an asynchronous engine."""
+        return self._loop_locks.setdefault(asyncio.get_running_loop(), asyncio.Lock())
+
     @contextmanager
     def held(self) -> Iterator[None]:
         """Hold the lock in a ``with`` block."""
-        if not in_greenlet():
+        if not self._is_async:
             with self._thread_lock:
                 yield
             return
-        lock = self._loop_locks.setdefault(asyncio.get_running_loop(), asyncio.Lock())
+        lock = self.of_tasks
         await_only(lock.acquire())
         try:
             yield

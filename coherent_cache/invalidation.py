@@ -56,6 +56,7 @@ class Invalidator:
             waiting = [] if targets or self._commits_by_itself(sync) else [sync]
             connections, sessions = iter(()), iter(())
         else:
+            scope.leave_unclaimed(self._core, keys)
             targets, waiting = self._open_here()
             if targets or waiting:
                 connections, sessions = scope.near_connections(), scope.near_sessions()

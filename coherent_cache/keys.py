@@ -116,6 +116,8 @@ def check_key(key: object) -> str:
 def to_stored(key: str) -> str:
     """Return *key* as the table holds it: NUL and lone surrogates, which no database stores,
     are escaped by U+001B and four hexadecimal digits, and so is U+001B itself."""
+    if key.isascii() and key.isprintable():
+        return key
     return _UNSTORABLE.sub(lambda match: f"\x1b{ord(match.group()):04x}", key)
 
 

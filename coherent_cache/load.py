@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import Future
 from contextvars import ContextVar
 from typing import Any
@@ -126,3 +127,15 @@ def forbid_recursion(manager: Any, slot: Slot, load: Load | None) -> None:
         if load.manager is manager and load.slot == slot:
             raise RecursiveRetrieverError(path[::-1])
         load = load.parent
+
+
+def _leave_the_load() -> None:
+    """In a forked child the load that the parent is in the middle of is not ours.
+
+    (Test: test_case_12_inside_a_retriever.)
+    """
+    current_load.set(None)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_the_load)

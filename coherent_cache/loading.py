@@ -76,7 +76,7 @@ class Loader:
         found = self._from_view(slot)
         if found is None:
             read = _Read(self._core, slot)
-            found = await self._io(self._look_up, read)
+            found = await self._alook_up(read)
             if found is None:
                 found = await self._aload(read, compute)
             if read.parent is not None:
@@ -98,17 +98,31 @@ class Loader:
 
     def _look_up(self, read: _Read) -> Entry | None:
         """A value that is there already."""
+        found, settled = self._look_around(read)
+        if settled:
+            return found
+        self._core.check(read.view, read.scope)
+        return self._from_store(read)
+
+    async def _alook_up(self, read: _Read) -> Entry | None:
+        if not self._core.is_async:
+            return self._look_up(read)
+        found, settled = self._look_around(read)
+        if settled:
+            return found
+        await self._core.acheck(read.view, read.scope)  # no greenlet where nothing is new
+        return self._from_store(read)
+
+    def _look_around(self, read: _Read) -> tuple[Entry | None, bool]:
+        """What a transaction around the caller has of the value, and whether that settles it."""
         if self._source is not None:
             self._source.notice()
         for transaction in read.scope.transactions(self._core):
             found = transaction.find(read.slot, read.owner)
             if found is not None:
                 read.view.hits += 1
-                return found
-        if self._hides(read.scope, frozenset((read.slot.key,))):
-            return None
-        self._core.check(read.view, read.scope)
-        return self._from_store(read)
+                return found, True
+        return None, self._hides(read.scope, frozenset((read.slot.key,)))
 
     def _from_store(self, read: _Read) -> Entry | None:
         found = self._store.get(read.slot)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from .core import Core, sync_engine
 from .entry import Slot
 from .errors import ConfigurationError
 from .forking import tell_after_fork
+from .freshness import Freshness, Strict
 from .greenlets import spawn
 from .invalidation import AnyConnection, AnySession, Invalidator
 from .keys import check_key
@@ -47,7 +49,9 @@ class Statistics:
     evictions: int
     #: Retriever calls.
     loads: int
-    #: Seconds spent on checks of the ledger.
+    #: Checks of the ledger, each for all requests that waited for it.
+    checks: int
+    #: Seconds spent on them.
     check_seconds: float
 
 
@@ -71,6 +75,9 @@ class CacheManager:
     :param ledger_engine: another engine to the same database for the ledger's own connections,
         where *engine* goes through a pooler that hands sessions around (PgBouncer in transaction
         mode): it has to reach the server, or pool by session.
+    :param freshness: `Strict` (what None means), or `Bounded`, which leaves checks out.
+    :param prune_keep: how many of the newest rows of the ledger stay when it prunes itself.
+    :param prune_every: after how many rows that this process wrote it does so; None: never.
     """
 
     def __init__(
@@ -85,13 +92,27 @@ class CacheManager:
         replicas: Sequence[Engine | AsyncEngine] = (),
         source: ConnectionSource | None = None,
         ledger_engine: Engine | AsyncEngine | None = None,
+        freshness: Freshness | None = None,
+        prune_keep: int = 10_000,
+        prune_every: int | None = 1_000,
     ) -> None:
         if max_entries < 1:
             raise ConfigurationError(f"max_entries is at least 1, not {max_entries}")
         if max_bytes is not None and sizer is None:
             raise ConfigurationError("max_bytes needs a sizer: a callable that returns bytes")
+        if prune_keep < 1 or (prune_every is not None and prune_every < 1):
+            raise ConfigurationError("prune_keep is at least 1, and prune_every too, or None")
         store = Store(max_entries, max_bytes, sizer)
-        self.core = Core(engine, store, table=table, schema=schema, ledger_engine=ledger_engine)
+        self.core = Core(
+            engine,
+            store,
+            table=table,
+            schema=schema,
+            ledger_engine=ledger_engine,
+            freshness=Strict() if freshness is None else freshness,
+            prune_keep=prune_keep,
+            prune_every=prune_every,
+        )
         self.engine: Engine = self.core.engine
         self._sessions = SessionWatch(self.core)
         self._source = SourceWatch(self.core, source) if source is not None else None
@@ -310,6 +331,7 @@ class CacheManager:
             size_bytes=self.core.store.size_bytes,
             evictions=self.core.store.evictions,
             loads=self._loader.loads,
+            checks=self.core.access.checks,
             check_seconds=self.core.access.check_seconds,
         )
 
@@ -320,6 +342,8 @@ class CacheManager:
 
     async def aclose(self) -> None:
         """`close` on an asynchronous engine, for the running event loop's connections."""
+        # Waiting for a batch to end must not stop the loop.
+        await asyncio.to_thread(self.core.access.pruner.stop)
         await spawn(self.core.access.close)
 
     def transaction_ended(self, connection: Any, committed: bool | None) -> None:

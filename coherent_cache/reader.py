@@ -7,9 +7,10 @@ from typing import Any
 
 from sqlalchemy.exc import DBAPIError
 
-from .greenlets import Mutex
-from .ledger import Execute, Ledger
+from .greenlets import Mutex, spawn
+from .ledger import Execute, Ledger, News
 from .points import point
+from .rounds import TaskRounds, ThreadRounds
 from .side import SideConnection
 from .store import Store
 
@@ -21,13 +22,16 @@ class Reader:
         self._ledger = ledger
         self._store = store
         self._side = side
-        # Guards the side connection, the position and the two counts.  Taken before the store's
-        # lock; held during the I/O of a check, and no user code runs while it is held.
-        self._mutex = Mutex()
+        # One check at a time, shared by those who wait for it.
+        self._rounds = ThreadRounds()
+        self._task_rounds = TaskRounds()
+        # Guards the side connection and the position.  Taken before the store's lock; held
+        # during the I/O of a check, and no user code runs while it is held.
+        self._mutex = Mutex(side.is_async)
         self._position: Any = None
         self._session = 0
-        self._started = 0
-        self._finished = 0
+        #: How many checks were made, and how long they took together.
+        self.checks = 0
         self.seconds = 0.0
 
     def check(self) -> None:
@@ -37,11 +41,15 @@ class Reader:
         come after that check read.  It waits for the next one, which all who waited share.
         (Test: ``test_check_under_way_is_not_shared``.)
         """
-        arrived = self._started
-        with self._mutex.held():
-            if self._finished > arrived:
-                return
-            self._started += 1
+        self._rounds.run(self._check)
+
+    async def acheck(self) -> None:
+        """`check` on an asynchronous engine, by its driver's own methods: nothing is gained from
+        a greenlet where nothing is new."""
+        await self._task_rounds.run(self._acheck)
+
+    def _check(self) -> None:
+        with self._mutex.of_threads:
             start = time.perf_counter()
             fresh = not self._side.is_open
             try:
@@ -51,8 +59,32 @@ class Reader:
                 if fresh or not error.connection_invalidated:
                     raise
                 self._read()
+            self.checks += 1
             self.seconds += time.perf_counter() - start
-            self._finished = self._started
+
+    async def _acheck(self) -> None:
+        async with self._mutex.of_tasks:
+            start = time.perf_counter()
+            rows = None
+            if self._position is not None and self._side.can_fetch(self._session):
+                try:
+                    rows = await self._side.fetch(*self._ledger.question(self._position))
+                except BaseException as error:
+                    # An answer may still be on its way.
+                    await spawn(self._side.close)
+                    # Whatever it was: a connection made anew tells it in SQLAlchemy's words, or
+                    # works.
+                    if not isinstance(error, Exception):
+                        raise
+            if rows is None:
+                await spawn(self._read)
+            else:
+                news = self._ledger.judge(self._position, rows)
+                if news is None:
+                    news = await spawn(self._ledger.catch_up, self._side.run, self._position)
+                self._apply(news)
+            self.checks += 1
+            self.seconds += time.perf_counter() - start
 
     def check_within(self, execute: Execute, *, keep: bool) -> None:
         """Read the news through a transaction of the caller's, without waiting for anybody.
@@ -73,7 +105,9 @@ class Reader:
         # server may have crashed, or been replaced by one that knows less.
         # (Tests: test_case_10_*, test_lost_side_connection_drops_everything.)
         position = self._position if self._side.session == self._session else None
-        news = self._ledger.read(self._side.execute, position)
+        self._apply(self._ledger.read(self._side.run, position))
+
+    def _apply(self, news: News) -> None:
         # Applied first, then the position: an error in between reads the same news again.
         self._store.apply(news)
         self._position = news.position
@@ -95,12 +129,13 @@ class MemoryReader:
     The database *is* its connection, so the position belongs to that.
     """
 
-    def __init__(self, ledger: Ledger, store: Store) -> None:
+    def __init__(self, ledger: Ledger, store: Store, *, is_async: bool) -> None:
         self._ledger = ledger
         self._store = store
-        self._mutex = Mutex()  # guards the position; see `Reader`
+        self._mutex = Mutex(is_async)  # guards the position; see `Reader`
         self._position: Any = None
         self._connection: Any = None
+        self.checks = 0
         self.seconds = 0.0
 
     def check(self, connection: Any, execute: Execute) -> None:
@@ -111,4 +146,5 @@ class MemoryReader:
             news = self._ledger.read(execute, position)
             self._store.apply(news)
             self._position, self._connection = news.position, connection
+            self.checks += 1
             self.seconds += time.perf_counter() - start

@@ -10,11 +10,12 @@ from __future__ import annotations
 import logging
 import os
 import weakref
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Engine
 
-from .drivers import cursor_execute, driver_errors
+from .drivers import Fetch, driver_errors, driver_fetch, wrapped
 from .ledger import Ledger, Result
 from .points import point
 
@@ -38,9 +39,17 @@ class SideConnection:
         self._path: str | None = None
         self._file: tuple[int, int] | None = None
         self._finalizer: Any = None
-        self._raw_execute = cursor_execute(engine.dialect, lambda: self._connection)
+        # Kept: making one each time takes as long as the statement on some drivers.
+        self._cursor: Any = None
+        self._fetch: Fetch | None = None
+        self._driver_error: type[Exception] = engine.dialect.loaded_dbapi.Error
         #: Counts the sessions.  What was read in an earlier one is not joined to a later one.
         self.session = 0
+
+    @property
+    def is_async(self) -> bool:
+        """Whether its driver is awaited."""
+        return self._engine.dialect.is_async
 
     @property
     def is_open(self) -> bool:
@@ -51,12 +60,37 @@ class SideConnection:
         """Execute one statement.  After an error the connection is given up; the next call
         opens another."""
         self.open()
+        return self.run(statement, parameters)
+
+    def run(self, statement: str, parameters: Any) -> Result:
+        """`execute` where `open` was just called."""
+        cursor = self._cursor
         try:
-            return self._raw_execute(statement, parameters)
+            cursor.execute(statement, parameters)
+            rows = cursor.fetchall() if cursor.description is not None else ()
+            return Result(rows, cursor.rowcount)
+        except self._driver_error as error:
+            explained = wrapped(self._engine.dialect, error, statement, self._connection)
+            self.close()
+            raise explained from error
         except BaseException:
-            # Also a cancelled task or a timeout: an answer may still be on its way.
+            # A cancelled task, a timeout: an answer may still be on its way.
             self.close()
             raise
+
+    def can_fetch(self, session: int) -> bool:
+        """Whether `fetch` would reach *session*, as far as is known without asking."""
+        return (
+            self._fetch is not None
+            and session == self.session
+            and self._file == self._file_identity()
+        )
+
+    async def fetch(self, statement: str, parameters: tuple[Any, ...]) -> Sequence[Sequence[Any]]:
+        """The rows of one statement, by the driver's own coroutines.  After an error, whose
+        kind is the driver's own, close the connection."""
+        assert self._fetch is not None
+        return await self._fetch(statement, parameters)
 
     @point(after="check: connected, nothing read")
     def open(self) -> None:
@@ -76,6 +110,8 @@ class SideConnection:
         pooled.detach()
         del pooled
         self._connection = dbapi_connection
+        self._cursor = dbapi_connection.cursor()
+        self._fetch = driver_fetch(self._engine.dialect, dbapi_connection)
         if not self._engine.dialect.is_async:
             # A manager that goes takes its connections with it, at the latest at exit.  (An
             # asynchronous one cannot be closed without its event loop: `CacheManager.aclose`.)
@@ -85,12 +121,12 @@ class SideConnection:
         try:
             if self._engine.dialect.name == "sqlite":
                 # Asked, not taken from the URL, which may be a URI of SQLite's own.
-                databases = self._raw_execute("PRAGMA database_list", ()).rows
+                databases = self.run("PRAGMA database_list", ()).rows
                 self._path = next((row[2] for row in databases if row[1] == "main"), None)
             self._file = self._file_identity()
             with driver_errors(self._engine.dialect):
                 self._engine.dialect.set_isolation_level(dbapi_connection, "AUTOCOMMIT")
-            self._ledger.prepare_session(self._raw_execute)
+            self._ledger.prepare_session(self.run)
         except BaseException:
             self.close()
             raise
@@ -98,6 +134,7 @@ class SideConnection:
     def close(self) -> None:
         """Close the connection; the next use opens another."""
         connection, self._connection = self._connection, None
+        self._cursor = self._fetch = None
         if connection is None:
             return
         self._detach_finalizer()
@@ -112,8 +149,8 @@ class SideConnection:
         """Forget the connection without closing it: after a fork it is the parent's."""
         if self._connection is not None:
             self._detach_finalizer()
-            _inherited.append(self._connection)
-            self._connection = None
+            _inherited.append((self._connection, self._cursor))
+            self._connection = self._cursor = self._fetch = None
 
     def _detach_finalizer(self) -> None:
         if self._finalizer is not None:
@@ -125,7 +162,7 @@ class SideConnection:
         if not self._path:
             return None
         try:
-            found = os.stat(self._path)
+            found = os.stat(self._path)  # a microsecond
         except OSError:
             return None
         return (found.st_dev, found.st_ino)

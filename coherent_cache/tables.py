@@ -9,10 +9,12 @@ from collections.abc import Sequence
 
 from filelock import FileLock
 from sqlalchemy import Engine, Table, inspect
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import DBAPIError, NoSuchTableError
 
 from .errors import TableError
 from .explain import missing_table
+from .ledger.base import new_token
 from .schema import LedgerTables
 
 #: Seconds to wait for another process of this host that creates the table.
@@ -23,16 +25,27 @@ def create_tables(engine: Engine, tables: LedgerTables) -> None:
     """Create what is missing; raise `TableError` if a table of that name is another's."""
     # Checking and creating are two steps.  Processes of one host take turns; one on another
     # host may still come first, which is found out by looking again.
-    with FileLock(_lock_path(engine, tables), timeout=_LOCK_SECONDS):
+    with FileLock(lock_path(engine, tables, "create"), timeout=_LOCK_SECONDS):
         # Nothing is made next to a table that is another's.
         # (Test: test_table_of_another_program.)
         _verify(engine, [t for t in (tables.log, tables.lanes) if _exists(engine, t)])
+        made = not _exists(engine, tables.log)
         try:
             tables.metadata.create_all(engine, tables=[tables.log, tables.lanes])
+            if made and engine.dialect.name == "postgresql":
+                _insert_first_row(engine, tables.log)
         except DBAPIError:
             if not (_exists(engine, tables.log) and _exists(engine, tables.lanes)):
                 raise
     verify_tables(engine, tables)
+
+
+def _insert_first_row(engine: Engine, log: Table) -> None:
+    """A row below every transaction number, by which the first readings know that nothing was
+    pruned; no invalidation.  (`migrations.upgrade` inserts it too.)"""
+    row = {"generation": 0, "key": "", "key_hash": 0, "lane": 0, "position": 0}
+    with engine.begin() as connection:
+        connection.execute(insert(log).values(**row, token=new_token()).on_conflict_do_nothing())
 
 
 def verify_tables(engine: Engine, tables: LedgerTables) -> None:
@@ -64,8 +77,9 @@ def _exists(engine: Engine, table: Table) -> bool:
         return inspect(connection).has_table(table.name, schema=table.schema)
 
 
-def _lock_path(engine: Engine, tables: LedgerTables) -> str:
+def lock_path(engine: Engine, tables: LedgerTables, purpose: str) -> str:
+    """A file that processes of this host lock, for one *purpose* on one table."""
     name = f"{engine.url.render_as_string(hide_password=True)} {tables.log.fullname}"
     digest = hashlib.sha256(name.encode()).hexdigest()[:24]
     user = os.getuid() if hasattr(os, "getuid") else 0
-    return os.path.join(tempfile.gettempdir(), f"coherent_cache-{user}-{digest}.lock")
+    return os.path.join(tempfile.gettempdir(), f"coherent_cache-{user}-{digest}.{purpose}.lock")

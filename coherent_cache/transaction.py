@@ -121,6 +121,8 @@ class Transaction:
         self.joinable = False
         #: Its keys are in the ledger: nothing is written twice.
         self.written = False
+        #: What was invalidated after that, by a listener that came after ours.
+        self.late: set[str] = set()
         #: How it ended; None while it is open.
         self.outcome: Outcome | None = None
         #: Two-phase: prepared, and so beyond our reach.
@@ -144,6 +146,8 @@ class Transaction:
         level = self._levels[-1]
         level.pending |= keys
         level.forget(keys)
+        if self.written:
+            self.late |= keys
 
     def invalidate_early(self, keys: Iterable[str], views: Iterable[View]) -> None:
         """`invalidate`, of *keys* that were to be invalidated before it began.
@@ -159,6 +163,8 @@ class Transaction:
 
     def pending(self) -> list[str]:
         """The keys to write into the ledger, in one order for all transactions."""
+        if len(self._levels) == 1:
+            return sorted(self._levels[0].pending)
         return sorted(set().union(*(level.pending for level in self._levels)))
 
     def hides(self, keys: frozenset[str]) -> bool:
@@ -272,6 +278,11 @@ class Transaction:
         if not self.keeps_objects:
             self.label = None
         self.dirty = self.written = self.locked = self.executed = False
+        self.late = set()
+        if pending and outcome is not Outcome.ROLLED_BACK:
+            self.manager.access.committed(len(pending))
+        if pending and outcome is Outcome.COMMITTED and self.scope is not None:
+            self.scope.claim(self.manager, pending)
         for view, keys in self._views.items():
             concerned = pending if keys is None else pending & keys
             # What it did not invalidate keeps its one value.  Those were computed from work that

@@ -30,6 +30,9 @@ from .statements import Effect, Kind, effect_of
 from .transaction import Outcome, Probe, Transaction
 from .writing import LedgerWriter
 
+#: Statements after which a transaction may have something to commit.
+_WRITING = (Kind.WRITE, Kind.MAY_COMMIT, Kind.PREPARE)
+
 
 class EngineWatch:
     """The transactions of one Engine, as far as one manager is concerned."""
@@ -205,7 +208,20 @@ class EngineWatch:
         if load is not None:
             load.touch(transaction, label)
         if effect.kind is not Kind.READ:
+            if effect.kind in _WRITING:
+                self._claim(transaction)
             self._effects.take(transaction, connection, effect)
+
+    def _claim(self, transaction: Transaction) -> None:
+        """*transaction* writes: that may be the write which a ``del`` before it was meant for.
+
+        ``del obj.attr; session.execute(...); session.commit()`` in a request: at the ``del`` the
+        session had not begun anything since it was made, so there was nothing to find.
+        (Tests: test_session_that_was_never_used_*.)
+        """
+        keys = current_scope().unclaimed(self._core) - frozenset(transaction.pending())
+        if keys and self.carries(transaction):
+            transaction.invalidate_early(keys, views_around(self._core))
 
     # Writing the ledger
 
@@ -213,6 +229,7 @@ class EngineWatch:
         transaction = self._by_connection.get(connection)
         if transaction is not None and transaction.is_open:
             self._settle_load(transaction)
+            self._claim_if_written(transaction)
             try:
                 self._writer.write(transaction, connection)
             except BaseException:
@@ -221,6 +238,11 @@ class EngineWatch:
                 # (Test: test_failed_commit_leaves_nothing_behind.)
                 self._roll_back(connection)
                 raise
+
+    def _claim_if_written(self, transaction: Transaction) -> None:
+        """A SELECT may have written, by a function or a CTE.  Asked only if it matters."""
+        if current_scope().unclaimed(self._core) and self.probe(transaction).written:
+            self._claim(transaction)
 
     def _roll_back(self, connection: Connection) -> None:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from sqlalchemy import Connection
@@ -10,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 
 from .core import Core
 from .drivers import cursor_execute
-from .ledger import LaneHolder, Result
+from .ledger import Execute, LaneHolder, Result
 from .points import point
 from .transaction import Transaction
 
@@ -34,27 +35,40 @@ class LedgerWriter:
         keys = transaction.pending()
         if not keys:
             return
-        info = connection.connection.info
-        lane = LaneHolder(info.get(self._lane_info), shared_until_commit=two_phase)
+        pooled = connection.connection
+        lane = LaneHolder(pooled.info.get(self._lane_info), shared_until_commit=two_phase)
         transaction.written = True
+        try:
+            self._core.write_keys(self._execute_on(connection), keys, lane)
+        except BaseException as error:
+            transaction.written = False
+            if isinstance(error, DBAPIError) and error.connection_invalidated:
+                # SQLAlchemy has to know that the connection is lost, and with it the others of
+                # its pool, as it would from a statement of the user's: so let it meet one.
+                # (Test: test_connections_lost_before_the_commit_cost_one_error.)
+                connection.exec_driver_sql("SELECT 1")
+            raise
+        if lane.lane is not None:
+            pooled.info[self._lane_info] = lane.lane
+
+    def _execute_on(self, connection: Connection) -> Execute:
+        """A cursor of the driver's: SQLAlchemy's way costs more than the statement itself, and is
+        taken only where the statement is to be seen in its log (``echo``)."""
+        if not connection.engine.logger.isEnabledFor(logging.INFO):
+            return cursor_execute(self._dialect, lambda: connection.connection.dbapi_connection)
 
         def execute(statement: str, parameters: Any) -> Result:
             result = connection.exec_driver_sql(statement, tuple(parameters))
             rows = result.fetchall() if result.returns_rows else ()
             return Result(rows, result.rowcount)
 
-        try:
-            self._core.write_keys(execute, keys, lane)
-        except BaseException:
-            transaction.written = False
-            raise
-        if lane.lane is not None:
-            info[self._lane_info] = lane.lane
+        return execute
 
     def write_unannounced(self, transaction: Transaction, dbapi_connection: Any) -> None:
-        """A COMMIT with no ``commit`` event before it: the pool's (reset_on_return="commit")."""
-        keys = transaction.pending()
-        if keys and not transaction.written:
+        """A COMMIT with no ``commit`` event before it: the pool's (reset_on_return="commit"), or
+        one whose other listeners have invalidated more (test_del_in_a_commit_listener)."""
+        keys = sorted(transaction.late) if transaction.written else transaction.pending()
+        if keys:
             execute = cursor_execute(self._dialect, lambda: dbapi_connection)
             self._core.write_keys(execute, keys, LaneHolder())
             transaction.written = True

@@ -97,6 +97,31 @@ def test_commit_of_the_driver_after_a_function_that_writes(worker: Worker, other
     assert worker.read("Front") == other.read("Front") == "new"
 
 
+@pytest.mark.on("postgresql", "mariadb")
+def test_connections_lost_before_the_commit_cost_one_error(worker: Worker, other: Worker) -> None:
+    """The server ends all connections of the pool; our rows are the first statement that meets it.
+
+    SQLAlchemy then gives up the whole pool, as after a statement of the user's: the next
+    transaction gets a new connection, not the next dead one."""
+    worker.write("Front", "old")
+    assert other.read("Front") == "old"
+    number = "pg_backend_pid()" if worker.database.kind == "postgresql" else "CONNECTION_ID()"
+    end = "SELECT pg_terminate_backend(:n, 10000)"
+    if worker.database.kind == "mariadb":
+        end = "KILL :n"
+    with worker.engine.connect() as one, worker.engine.connect() as two:
+        numbers = [c.scalar(text(f"SELECT {number}")) for c in (one, two)]
+    with pytest.raises(DBAPIError), worker.engine.begin() as connection:
+        put(connection, "Front", "new")
+        del PageText(worker, "Front").text
+        with other.engine.begin() as killer:
+            for each in numbers:
+                killer.execute(text(end), {"n": each})
+    with worker.engine.begin() as connection:
+        assert connection.scalar(text("SELECT 1")) == 1
+    assert worker.read("Front") == other.read("Front") == "old"
+
+
 BEGIN_NOTHING = {
     "sqlite-wal": ["PRAGMA foreign_keys=ON", "CREATE TEMPORARY TABLE scratch (a INTEGER)"],
     "sqlite-journal": ["PRAGMA foreign_keys=ON", "CREATE TABLE scratch (a INTEGER)"],

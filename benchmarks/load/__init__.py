@@ -1,14 +1,14 @@
 """An application under load, with each cache in turn, and how many answers were wrong.
 
-`wrk` reads pages of four worker processes over loopback; 5 % of its requests write, a tenth of
-those roll back.  Beside it a checker writes, and reads from any worker what it knows to be
-committed: an answer that is older than a write whose response had returned before the request was
-sent is wrong, and so is one that shows what was never committed (`load.checker`).  Two
-applications: one with next to nothing around its data (`load.site`), under Flask and Starlette,
-and the example, a wiki with templates and rendered texts.  The limit is a dict in each process that
-nobody tells of writes: as fast as can be, and wrong.  trac.cache is Trac's own, on the
-application's session.  The servers run all at once and are loaded in turn, for seconds at a time,
-so that what else the machine does meets them alike.
+`wrk` reads pages of four worker processes over loopback; 5 % of its requests write (0.5 % where the
+title says so), a tenth of those roll back.  Beside it a checker writes, and reads from any worker
+what it knows to be committed: an answer that is older than a write whose response had returned
+before the request was sent is wrong, and so is one that shows what was never committed
+(`load.checker`).  Two applications: one with next to nothing around its data (`load.site`), under
+Flask and Starlette, and the example, a wiki with templates and rendered texts.  The limit is a dict
+in each process that nobody tells of writes: as fast as can be, and wrong.  trac.cache is Trac's
+own, on the application's session.  The servers run all at once and are loaded in turn, for seconds
+at a time, so that what else the machine does meets them alike.
 """
 
 from __future__ import annotations
@@ -39,13 +39,34 @@ from .serving import GTHREAD, SYNC, UVICORN, Server, serving
 _REDIS = os.environ.get("COHERENT_CACHE_REDIS", "redis://127.0.0.1:6379/9")
 _CONNECTIONS = 16
 
-#: Application, the module that prepares it, how it is served.
+
+@dataclass(frozen=True)
+class _Setup:
+    """What is loaded: an application, the module that prepares it, and the server."""
+
+    application: str
+    preparing: str
+    app: str
+    server: Server
+    #: Share of the requests that write.
+    writes: float = 0.05
+
+    def title(self, kind: str) -> str:
+        """The title of its table."""
+        rarely = "" if self.writes == 0.05 else f", {self.writes:.1%} writes"
+        return f"{self.application}, {self.server.name}, {TITLES[kind]}{rarely}"
+
+
+_SITE = ("a small site", "benchmarks.load.site", "benchmarks.load.flask_app")
+_TWIN = ("a small site", "benchmarks.load.site", "benchmarks.load.starlette_app")
+_WIKI = ("the wiki", "benchmarks.load.wiki_app", "benchmarks.load.wiki_app")
 _SETUPS = (
-    ("a small site", "benchmarks.load.site", "benchmarks.load.flask_app", SYNC),
-    ("a small site", "benchmarks.load.site", "benchmarks.load.flask_app", GTHREAD),
-    ("a small site", "benchmarks.load.site", "benchmarks.load.starlette_app", UVICORN),
-    ("the wiki", "benchmarks.load.wiki_app", "benchmarks.load.wiki_app", SYNC),
-    ("the wiki", "benchmarks.load.wiki_app", "benchmarks.load.wiki_app", GTHREAD),
+    _Setup(*_SITE, SYNC),
+    _Setup(*_SITE, GTHREAD),
+    _Setup(*_TWIN, UVICORN),
+    _Setup(*_WIKI, SYNC),
+    _Setup(*_WIKI, GTHREAD),
+    _Setup(*_SITE, GTHREAD, writes=0.005),
 )
 _COLUMNS = (
     *("", "requests/s", "× no cache", "min", "max", "p50, ms", "p99, ms", "failed"),
@@ -60,13 +81,12 @@ def run(options: Options) -> Iterator[Table]:
         return
     names = [name for name in variants.NAMES if "Redis" not in name or _redis_answers(options)]
     for kind in available(options.databases, options.progress):
-        for application, preparing, app, server in _SETUPS:
-            title = f"{application}, {server.name}, {TITLES[kind]}"
+        for setup in _SETUPS:
+            title = setup.title(kind)
             if options.only in title:
                 with ExitStack() as stack:
                     sites = [
-                        stack.enter_context(_site(options, title, kind, preparing, app, server, n))
-                        for n in names
+                        stack.enter_context(_site(options, setup, kind, name)) for name in names
                     ]
                     rows = _race(options, title, sites)
                 yield Table(title, rows, columns=_COLUMNS, plot="load")
@@ -79,12 +99,13 @@ class _Site:
     name: str
     port: int
     listed: Path
+    writes: float
     checker: Checker
     told: list[dict[str, float]]
 
     def round(self, seconds: int) -> None:
         """Load it for *seconds* and check it meanwhile."""
-        with _wrk(self.port, self.listed, seconds) as wrk:
+        with _wrk(self.port, self.listed, seconds, self.writes) as wrk:
             self.checker.run(seconds - 0.3)
             self.told.append(json.loads(wrk.communicate()[0].splitlines()[-1]))
 
@@ -119,16 +140,8 @@ def _row(site: _Site, reference: _Site) -> list[Cell]:
 
 
 @contextmanager
-def _site(
-    options: Options,
-    title: str,
-    kind: str,
-    preparing: str,
-    app: str,
-    server: Server,
-    variant: str,
-) -> Iterator[_Site]:
-    options.progress.step(f"load: {title}: starting {variant}")
+def _site(options: Options, setup: _Setup, kind: str, variant: str) -> Iterator[_Site]:
+    options.progress.step(f"load: {setup.title(kind)}: starting {variant}")
     with fresh_database(kind) as database, tempfile.TemporaryDirectory() as directory:
         environment = {
             "LOAD_DATABASE": database.url.render_as_string(hide_password=False),
@@ -138,14 +151,14 @@ def _site(
             "LOAD_INSTANCE": directory,
             "PYTHONWARNINGS": "ignore",
         }
-        paths = [quote(name, safe="") for name in _prepare(preparing, environment)]
+        paths = [quote(name, safe="") for name in _prepare(setup.preparing, environment)]
         listed = Path(directory, "paths")
         listed.write_text("\n".join(paths) + "\n")
-        with serving(server, app, environment) as port:
+        with serving(setup.server, setup.app, environment) as port:
             # Each worker gets to know most pages.
-            with _wrk(port, listed, 3 if options.quick else 6) as wrk:
+            with _wrk(port, listed, 3 if options.quick else 6, setup.writes) as wrk:
                 wrk.communicate()
-            yield _Site(variant, port, listed, Checker(port, paths), [])
+            yield _Site(variant, port, listed, setup.writes, Checker(port, paths), [])
 
 
 def _prepare(module: str, environment: Mapping[str, str]) -> list[str]:
@@ -160,13 +173,13 @@ def _prepare(module: str, environment: Mapping[str, str]) -> list[str]:
     return names
 
 
-def _wrk(port: int, paths: Path, seconds: int) -> subprocess.Popen[str]:
+def _wrk(port: int, paths: Path, seconds: int, writes: float) -> subprocess.Popen[str]:
     script = Path(__file__).with_name("mix.lua")
     return subprocess.Popen(
         [
             *("wrk", "-t", "1", "-c", str(_CONNECTIONS), "-d", f"{seconds}s"),
             *("-s", str(script), "--timeout", "10s", f"http://127.0.0.1:{port}", "--"),
-            *(str(paths), str(time.time_ns() % 1_000_000)),
+            *(str(paths), str(time.time_ns() % 1_000_000), str(writes)),
         ],
         stdout=subprocess.PIPE,
         text=True,

@@ -1,10 +1,13 @@
--- What wrk sends: 5 % of the requests write, a tenth of those roll back.  Some pages are wanted more
--- than others: the first tenth of them gets nearly half of the requests.
+-- What wrk sends: pages, and writes, a tenth of which roll back.  Some pages are wanted more than
+-- others: the first tenth of them gets nearly half of the requests.
+-- Arguments: a file of paths, a seed, the share of writes.
 
 local paths = {}
+local writes = 0
 
 function init(args)
   math.randomseed(tonumber(args[2]) or 1)
+  writes = tonumber(args[3] or "0.05")
   for line in io.lines(args[1]) do
     paths[#paths + 1] = line
   end
@@ -13,9 +16,9 @@ end
 function request()
   local path = paths[math.floor(#paths * math.random() ^ 3) + 1]
   local dice = math.random()
-  if dice < 0.005 then
+  if dice < writes / 10 then
     return wrk.format("POST", "/load/abort/" .. path)
-  elseif dice < 0.05 then
+  elseif dice < writes then
     return wrk.format("POST", "/load/edit/" .. path)
   end
   return wrk.format("GET", "/wiki/" .. path)

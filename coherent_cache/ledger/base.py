@@ -8,10 +8,10 @@ position of the last reading, and returns what came since.
 from __future__ import annotations
 
 import abc
-import secrets
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar, final
+from typing import Any, NamedTuple, TypeAlias, TypeVar, final
 
 from sqlalchemy.engine import Dialect
 
@@ -28,6 +28,10 @@ NEWS_LIMIT = 10_000
 ROWS_PER_STATEMENT = 500
 
 
+#: An INSERT of no more rows than this is remembered.
+_REMEMBERED_ROWS = 16
+
+
 class Result(NamedTuple):
     """What a statement gave: its rows (empty for one that returns none) and its row count."""
 
@@ -38,9 +42,11 @@ class Result(NamedTuple):
 #: Executes one statement written for the driver's parameter style.
 Execute = Callable[[str, Sequence[Any]], Result]
 
+#: A statement with its parameters.
+Question: TypeAlias = tuple[str, tuple[Any, ...]]
 
-@dataclass(frozen=True, slots=True)
-class News:
+
+class News(NamedTuple):
     """What a reading of the ledger brought.
 
     *position* is where the next reading continues; only the ledger that made it understands it.
@@ -69,6 +75,8 @@ class Ledger(abc.ABC):
     #: Whether a transaction of the user keeps one snapshot from its first statement, unless
     #: `probe` finds out otherwise.
     early_check = False
+    #: Which rows of the log are invalidations.
+    invalidations = "1 = 1"
 
     def __init__(self, tables: LedgerTables, dialect: Dialect) -> None:
         self.tables = tables
@@ -77,12 +85,25 @@ class Ledger(abc.ABC):
         self.log_name = prepare.format_table(tables.log)
         self.lanes_name = prepare.format_table(tables.lanes)
         self._key_column = prepare.quote("key")
+        # The statements that insert few rows, by the number of rows and the position.
+        self._inserts: dict[tuple[int, str], str] = {}
 
     # What differs by database
 
     @abc.abstractmethod
-    def read(self, execute: Execute, position: Any) -> News:
-        """Return the news since *position* (None: the first reading, with no keys)."""
+    def question(self, position: Any) -> Question:
+        """Return the one statement that a check asks when there is nothing new."""
+
+    @abc.abstractmethod
+    def judge(self, position: Any, rows: Sequence[Sequence[Any]]) -> News | None:
+        """Return what the answer to `question` says; None if more has to be asked.
+
+        Without I/O, so that it serves drivers that are awaited as well.
+        """
+
+    @abc.abstractmethod
+    def catch_up(self, execute: Execute, position: Any) -> News:
+        """Return the news where `judge` could not tell them, or *position* is None."""
 
     @abc.abstractmethod
     def write(self, execute: Execute, keys: Sequence[str], lane: LaneHolder) -> None:
@@ -105,12 +126,20 @@ class Ledger(abc.ABC):
 
     # What is the same everywhere
 
+    def read(self, execute: Execute, position: Any) -> News:
+        """Return the news since *position* (None: the first reading, with no keys)."""
+        if position is not None:
+            news = self.judge(position, execute(*self.question(position)).rows)
+            if news is not None:
+                return news
+        return self.catch_up(execute, position)
+
     @final
     def status(self, execute: Execute) -> LedgerStatus:
         """Return figures about the tables."""
         (row,) = execute(
             f"SELECT COUNT(*), COUNT(DISTINCT {self._key_column}), MAX(generation) "
-            f"FROM {self.log_name}",
+            f"FROM {self.log_name} WHERE {self.invalidations}",
             (),
         ).rows
         (lanes,) = execute(f"SELECT COUNT(*) FROM {self.lanes_name}", ()).rows
@@ -140,18 +169,27 @@ class Ledger(abc.ABC):
         token: int | None = None,
     ) -> None:
         """Insert the rows of *keys*, many to a statement; *position* is an SQL expression."""
-        head = (
-            f"INSERT INTO {self.log_name} ({self._key_column}, key_hash, lane, position, token) "
-            f"VALUES "
-        )
+        # One token for all: it tells this commit from another that a restored database may
+        # have under the same number.
+        token = new_token() if token is None else token
         for chunk in chunks(keys):
             params: list[Any] = []
             for key in chunk:
                 stored = to_stored(key)
-                row_token = new_token() if token is None else token
-                params += (stored, key_hash(stored), lane, row_token)
-            values = ", ".join([f"(?, ?, ?, {position}, ?)"] * len(chunk))
-            execute(self.sql(head + values), params)
+                params += (stored, key_hash(stored), lane, token)
+            execute(self._insert(len(chunk), position), params)
+
+    def _insert(self, rows: int, position: str) -> str:
+        found = self._inserts.get((rows, position))
+        if found is None:
+            values = ", ".join([f"(?, ?, ?, {position}, ?)"] * rows)
+            found = self.sql(
+                f"INSERT INTO {self.log_name} ({self._key_column}, key_hash, lane, position, "
+                f"token) VALUES {values}"
+            )
+            if rows <= _REMEMBERED_ROWS and not position.isdigit():
+                self._inserts[rows, position] = found
+        return found
 
     @final
     @point(before="prune: rows chosen, none deleted")
@@ -183,4 +221,4 @@ def chunks(items: Sequence[_T]) -> list[Sequence[_T]]:
 
 def new_token() -> int:
     """A random positive 63-bit number, from the system: two forked processes never share it."""
-    return secrets.randbits(63)
+    return int.from_bytes(os.urandom(8), "big") >> 1

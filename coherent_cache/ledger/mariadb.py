@@ -23,10 +23,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
+
+from sqlalchemy.engine import Dialect
 
 from ..keys import from_stored
 from ..points import point
+from ..schema import LedgerTables
 from .base import (
     NEWS_LIMIT,
     ROWS_PER_STATEMENT,
@@ -34,12 +37,14 @@ from .base import (
     LaneHolder,
     Ledger,
     News,
+    Question,
     chunks,
     new_token,
 )
 
 _Lane: TypeAlias = tuple[int, int]  # value, token
 _Position: TypeAlias = dict[int, _Lane]
+_Reading: TypeAlias = tuple[int, _Position]  # the exclusive or of the tokens, and the lanes
 
 
 class MariaDBLedger(Ledger):
@@ -47,19 +52,26 @@ class MariaDBLedger(Ledger):
 
     early_check = True
 
+    def __init__(self, tables: LedgerTables, dialect: Dialect) -> None:
+        super().__init__(tables, dialect)
+        self._statement = f"SELECT BIT_XOR(token) FROM {self.lanes_name}"
+
     def prepare_session(self, execute: Execute) -> None:
         """See `Ledger.prepare_session`."""
         # Pruning locks the rows it deletes and none beside them.
         execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED", ())
 
-    def read(self, execute: Execute, position: tuple[int, _Position] | None) -> News:
-        """See `Ledger.read`."""
-        # The position is read before the rows: a commit between the two is news next time.
-        ((figure,),) = execute(
-            f"SELECT COALESCE(BIT_XOR(token), 0) FROM {self.lanes_name}", ()
-        ).rows
-        if position is not None and figure == position[0]:
-            return News(position)
+    def question(self, position: _Reading) -> Question:
+        """See `Ledger.question`."""
+        return self._statement, ()
+
+    def judge(self, position: _Reading, rows: Sequence[Sequence[Any]]) -> News | None:
+        """See `Ledger.judge`."""
+        return News(position) if rows[0][0] == position[0] else None
+
+    def catch_up(self, execute: Execute, position: _Reading | None) -> News:
+        """See `Ledger.catch_up`."""
+        # The lanes are read before the rows: a commit between the two is news next time.
         now: _Position = {
             row[0]: (row[1], row[2])
             for row in execute(f"SELECT lane, value, token FROM {self.lanes_name}", ()).rows

@@ -1,124 +1,216 @@
-"""The ledger on PostgreSQL: rows carry their transaction's number, read up to a horizon.
+"""The ledger on PostgreSQL: rows carry their transaction's number, read by snapshots.
 
 The numbers of transactions are taken at their first write and committed in any order, so a
-reading by "greater than the last seen" would lose what commits late.  Each reading asks instead,
-in one statement and so in one snapshot, for the *horizon* of that snapshot (every transaction
-below it has ended, so its rows are either visible or never will be) and for the rows from the
-previous horizon on.  A row that was seen before is no news.  A transaction that is still open
-holds the horizon back, so its rows are looked for until it ends, however late that is; savepoints
-carry the number of their top transaction, and prepared transactions count as open.
+reading by "greater than the last seen" would lose what commits late.  A snapshot says which
+transactions had not ended when it was taken: those it lists as in progress, and all from its upper
+bound on.  Each reading is one statement, and so one snapshot; it asks for the rows of exactly the
+transactions that had not ended in the snapshot of the reading before.  A row is fetched once, also
+while somebody keeps a transaction open; savepoints carry the number of their top transaction, and
+prepared transactions count as open.
 
-A position is the horizon, the rows seen at or above it, and an *anchor*: a row below the horizon
-(number and random token) that is verified at each reading.  Rows are pruned by position, lowest
-first, so as long as the anchor stands nothing above the horizon was pruned; and a table restored
-from an older dump does not hold the anchor, or another row in its place.
+A standby does not know which transactions are in progress, only the lowest of them, the *horizon*.
+There the rows from the previous horizon on are asked for, and those seen before are no news.
 
-After a crash PostgreSQL may hand out transaction numbers again that it had given before, below a
-horizon that was read before.  A crash ends every session, so a horizon is trusted only by the
-session that read it: a new connection starts over (`News.complete` false).  The session carries
-a random mark, because a pooler may change the server's session under a connection that lives on.
+A position is the snapshot, an *anchor* and a *head*, each a row that was seen (number and random
+token) and is verified at each reading.  The anchor lies below the horizon.  Rows are pruned by
+position, lowest first, so as long as the anchor stands nothing above the horizon was pruned; and a
+table restored from an older dump does not hold it, or another row in its place.  The head is the
+newest row that was seen: a dump may hold the anchor and be older than this.
+
+After a crash PostgreSQL may hand out transaction numbers again that it had given before.  A crash
+ends every session, so a snapshot is trusted only by the session that read it: a new connection
+starts over (`News.complete` false).  The session carries a random mark, because a pooler may change
+the server's session under a connection that lives on.
 """
 
 from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from sqlalchemy.engine import Dialect
 
 from ..keys import from_stored
 from ..points import point
-from .base import NEWS_LIMIT, Execute, LaneHolder, Ledger, News
+from ..schema import LedgerTables
+from .base import NEWS_LIMIT, Execute, LaneHolder, Ledger, News, Question
 
 _HORIZON = "pg_snapshot_xmin(pg_current_snapshot())::text::bigint"
+_UPPER = "pg_snapshot_xmax(pg_current_snapshot())::text::bigint"
 _MARK = "coherent_cache.session"
+#: The generation of a row at position 0 that the table was made with: the first anchor.
+_FIRST = 0
+#: How the mark of a session begins whose server is not, and cannot become, a standby.
+_PRIMARY = "primary."
 
 
-@dataclass(frozen=True, slots=True)
-class _Anchor:
+class _Row(NamedTuple):
     position: int
     generation: int
-    token: int
+    token: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class _Position:
+_NO_ROW = _Row(0, -1, None)
+
+
+class _Position(NamedTuple):
     session: str
+    exact: bool  # whether the snapshot tells all that was in progress
+    snapshot: str
     horizon: int
-    seen: frozenset[int]  # generations of rows at or above the horizon
-    anchor: _Anchor | None
+    upper: int  # the first transaction number that was not given yet
+    running: str  # those between that were in progress, as PostgreSQL writes a list
+    seen: frozenset[int]  # where it does not: generations of rows at or above the horizon
+    anchor: _Row
+    head: _Row
 
 
 class PostgreSQLLedger(Ledger):
     """See the module."""
 
+    invalidations = f"generation <> {_FIRST}"
+
+    def __init__(self, tables: LedgerTables, dialect: Dialect) -> None:
+        super().__init__(tables, dialect)
+        row = f"c.generation, c.token, c.position, c.{self._key_column}"
+        later = f"SELECT {row} FROM {self.log_name} c WHERE c.lane = 0 AND c.position >= ?"
+        token = f"(SELECT a.token FROM {self.log_name} a WHERE a.generation = ?)"
+
+        def asking(rows: str, limit: str) -> str:
+            # One statement, so one snapshot: it and the rows belong together.
+            return self.sql(
+                f"SELECT pg_current_snapshot()::text, current_setting('{_MARK}', true), "
+                f"{token}, {token}, {row} FROM (SELECT 1) one LEFT JOIN ({rows}) c ON true "
+                f"LIMIT {limit}"
+            )
+
+        self._later = asking(later, str(NEWS_LIMIT + 1))
+        self._running_or_later = asking(
+            f"{later} UNION ALL SELECT {row} FROM {self.log_name} c "
+            f"WHERE c.lane = 0 AND c.position = ANY (CAST(CAST(? AS text) AS bigint[]))",
+            str(NEWS_LIMIT + 1),
+        )
+        self._from_horizon = asking(later, "?")
+
     def prepare_session(self, execute: Execute) -> None:
         """See `Ledger.prepare_session`."""
         # A check under SERIALIZABLE would make the user's transactions fail; the plan of the
-        # one statement that runs all the time need not be made anew each time.
+        # one statement that runs all the time need not be made anew each time, and must not be a
+        # walk through the table, which the planner guesses to be small.
         execute("SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED", ())
         execute("SET plan_cache_mode = force_generic_plan", ())
-        execute(f"SET {_MARK} = '{secrets.token_hex(8)}'", ())
+        execute("SET enable_seqscan = off", ())
+        # Asked before any snapshot that will be trusted to list what is in progress: one taken by
+        # a standby lists nothing, also when the standby is promoted a moment later.
+        ((standby,),) = execute("SELECT pg_is_in_recovery()", ()).rows
+        kind = "standby." if standby else _PRIMARY
+        execute(f"SET {_MARK} = '{kind}{secrets.token_hex(8)}'", ())
 
-    def read(self, execute: Execute, position: _Position | None) -> News:
-        """See `Ledger.read`."""
-        if position is None:
-            return self._start(execute)
-        anchor = position.anchor
-        # One statement, so one snapshot: horizon and rows belong together.
-        rows = execute(
-            self.sql(
-                f"SELECT h.horizon, current_setting('{_MARK}', true), "
-                f"(SELECT a.token FROM {self.log_name} a WHERE a.generation = ?), "
-                f"c.generation, c.token, c.position, c.{self._key_column} "
-                f"FROM (SELECT {_HORIZON} AS horizon) h LEFT JOIN {self.log_name} c "
-                f"ON c.lane = 0 AND c.position >= ? LIMIT ?"
-            ),
-            (
-                anchor.generation if anchor else -1,
-                position.horizon,
-                NEWS_LIMIT + len(position.seen) + 1,
-            ),
-        ).rows
-        horizon, session, anchor_token = rows[0][:3]
-        found = [row[3:] for row in rows if row[3] is not None]
-        generations = {row[0] for row in found}
+    def question(self, position: _Position) -> Question:
+        """See `Ledger.question`."""
+        _, exact, _, horizon, upper, running, seen, anchor, head = position
+        if not exact:
+            limit = NEWS_LIMIT + len(seen) + 1
+            return self._from_horizon, (anchor.generation, head.generation, horizon, limit)
+        if running != "{}":
+            return (
+                self._running_or_later,
+                (anchor.generation, head.generation, upper, running),
+            )
+        return self._later, (anchor.generation, head.generation, upper)
+
+    def judge(self, position: _Position, rows: Sequence[Sequence[Any]]) -> News | None:
+        """See `Ledger.judge`."""
+        snapshot, session, anchor_token, head_token, first, *_ = rows[0]
+        known_session, exact, known, before, _, _, seen, anchor, head = position
         if (
-            session != position.session
-            or horizon < position.horizon
-            or anchor_token != (anchor.token if anchor else None)
+            session != known_session
+            or anchor_token != anchor.token
+            # Restored from a dump that holds the anchor and was made before the newest row that
+            # was seen (the horizon stayed below it: somebody kept a transaction open).
+            or head_token != head.token
+        ):
+            return None
+        if first is None:
+            if snapshot == known:
+                return News(position)
+            found = []
+        else:
+            found = [_Row(row[6], row[4], row[5]) for row in rows]
+        horizon, upper, running = _parse(snapshot)
+        generations = {row.generation for row in found}
+        if (
+            horizon < before
             # Without an anchor, what came before the first of them may be pruned; not so while
             # the horizon stands, which nothing is pruned above.
-            or (anchor is None and found and horizon != position.horizon)
-            # Restored from a dump that holds the anchor and was made before a row that was seen
-            # (the horizon stayed below it: somebody kept a transaction open).
-            or not position.seen <= generations
-            or len(rows) > NEWS_LIMIT + len(position.seen)
+            or (anchor is _NO_ROW and found and horizon != before)
+            or not seen <= generations
+            or len(rows) > NEWS_LIMIT + len(seen)
         ):
-            return self._start(execute)
-        below = [_Anchor(row[2], row[0], row[1]) for row in found if row[2] < horizon]
-        if below:
-            anchor = max(below, key=lambda row: (row.position, row.generation))
+            return None
+        new = [row for row in found if row.generation not in seen]
+        if new:
+            head = max(new, key=_generation)
+        below = [row for row in (head, *found) if _NO_ROW.position < row.position < horizon]
+        anchor = max((anchor, *below))
+        if head.position < horizon:
+            head = anchor
         return News(
             _Position(
                 session,
+                exact,
+                snapshot,
                 horizon,
-                frozenset(row[0] for row in found if row[2] >= horizon),
+                upper,
+                running,
+                seen
+                if exact
+                else frozenset([row.generation for row in found if row.position >= horizon]),
                 anchor,
+                head,
             ),
-            frozenset(from_stored(row[3]) for row in found if row[0] not in position.seen),
+            frozenset([from_stored(row[7]) for row in rows if row[4] not in seen])
+            if new
+            else frozenset(),
         )
 
-    def _start(self, execute: Execute) -> News:
+    def catch_up(self, execute: Execute, position: _Position | None) -> News:
         """Take a position without news: whatever was cached before it has to go."""
-        ((horizon, session),) = execute(
-            f"SELECT {_HORIZON}, current_setting('{_MARK}', true)", ()
+        ((snapshot, session),) = execute(
+            f"SELECT pg_current_snapshot()::text, current_setting('{_MARK}', true)", ()
         ).rows
-        anchor, seen = self._known_at(execute, horizon)
-        return News(_Position(session or "", horizon, seen, anchor), complete=False)
+        horizon, upper, running = _parse(snapshot)
+        anchor, head = self._known_at(execute, horizon)
+        # A session without a mark may be another each time: it is never joined to the next.
+        session = session or f"unknown.{secrets.token_hex(8)}"
+        ((newest, now),) = execute(
+            f"SELECT (SELECT MAX(position) FROM {self.log_name} WHERE lane = 0), {_UPPER}",
+            (),
+        ).rows
+        # Numbers that were not given yet come from a dump of another server.
+        exact = session.startswith(_PRIMARY) and (newest is None or newest < now)
+        seen: frozenset[int] = frozenset()
+        if not exact:
+            found = execute(
+                self.sql(
+                    f"SELECT generation FROM {self.log_name} WHERE lane = 0 AND position >= ? "
+                    f"LIMIT {NEWS_LIMIT + 1}"
+                ),
+                (horizon,),
+            ).rows
+            seen = frozenset([row[0] for row in found])
+            if len(seen) > NEWS_LIMIT:
+                # Held back too far: nothing is joined to this until the horizon has moved.
+                session = f"unknown.{secrets.token_hex(8)}"
+        return News(
+            _Position(session, exact, snapshot, horizon, upper, running, seen, anchor, head),
+            complete=False,
+        )
 
     @point(before="first look: horizon read, rows not")
-    def _known_at(self, execute: Execute, horizon: int) -> tuple[_Anchor | None, frozenset[int]]:
-        """The anchor below *horizon*, and the rows from there on."""
+    def _known_at(self, execute: Execute, horizon: int) -> tuple[_Row, _Row]:
+        """The anchor below *horizon*, and the head."""
         rows = execute(
             self.sql(
                 f"SELECT position, generation, token FROM {self.log_name} "
@@ -126,12 +218,15 @@ class PostgreSQLLedger(Ledger):
             ),
             (horizon,),
         ).rows
-        seen = execute(
-            self.sql(f"SELECT generation FROM {self.log_name} WHERE lane = 0 AND position >= ?"),
-            (horizon,),
+        anchor = head = _Row(*rows[0]) if rows else _NO_ROW
+        rows = execute(
+            f"SELECT position, generation, token FROM {self.log_name} WHERE lane = 0 "
+            f"ORDER BY generation DESC LIMIT 1",
+            (),
         ).rows
-        anchor = _Anchor(*rows[0]) if rows else None
-        return anchor, frozenset(row[0] for row in seen)
+        if rows and rows[0][0] >= horizon:
+            head = _Row(*rows[0])
+        return anchor, head
 
     def write(self, execute: Execute, keys: Sequence[str], lane: LaneHolder) -> None:
         """See `Ledger.write`.  Rows are only inserted, so nobody waits for anybody."""
@@ -143,10 +238,26 @@ class PostgreSQLLedger(Ledger):
         # With no more than *keep* rows there is no such row (LEAST would ignore the NULL).
         rows = execute(
             self.sql(
-                f"SELECT generation FROM {self.log_name} WHERE lane = 0 AND position < LEAST("
+                f"SELECT generation FROM {self.log_name} WHERE lane = 0 AND position > 0 "
+                f"AND position < LEAST("
                 f"{_HORIZON}, COALESCE((SELECT position FROM {self.log_name} WHERE lane = 0 "
-                f"ORDER BY position DESC OFFSET ? LIMIT 1), 0)) ORDER BY position LIMIT ?"
+                f"ORDER BY position DESC OFFSET ? LIMIT 1), 0)) "
+                # From a dump of another server: nobody can have missed them.
+                f"OR lane = 0 AND position >= {_UPPER} "
+                f"ORDER BY position LIMIT ?"
             ),
             (max(keep, 1) - 1, limit),
         ).rows
+        if rows:
+            self.delete_rows(execute, [_FIRST])
         return self.delete_rows(execute, [row[0] for row in rows])
+
+
+def _parse(snapshot: str) -> tuple[int, int, str]:
+    """Horizon, upper bound and the running transactions of PostgreSQL's text of a snapshot."""
+    horizon, upper, running = snapshot.split(":")
+    return int(horizon), int(upper), f"{{{running}}}"
+
+
+def _generation(row: _Row) -> int:
+    return row.generation

@@ -12,10 +12,13 @@ was restored from an older state and went another way: then the reading does not
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from sqlalchemy.engine import Dialect
 
 from ..keys import from_stored
-from .base import NEWS_LIMIT, Execute, LaneHolder, Ledger, News
+from ..schema import LedgerTables
+from .base import NEWS_LIMIT, Execute, LaneHolder, Ledger, News, Question
 
 
 class _Position(NamedTuple):
@@ -29,23 +32,32 @@ _EMPTY = _Position(0, 0)
 class SQLiteLedger(Ledger):
     """See the module."""
 
-    def read(self, execute: Execute, position: _Position | None) -> News:
-        """See `Ledger.read`."""
-        if position is None or position == _EMPTY:
-            newest = self._newest(execute)
+    def __init__(self, tables: LedgerTables, dialect: Dialect) -> None:
+        super().__init__(tables, dialect)
+        self._statement = self.sql(
+            f"SELECT generation, token, {self._key_column} FROM {self.log_name} "
+            f"WHERE generation >= ? ORDER BY generation LIMIT {NEWS_LIMIT + 2}"
+        )
+
+    def question(self, position: _Position) -> Question:
+        """See `Ledger.question`."""
+        return self._statement, (position.generation,)
+
+    def judge(self, position: _Position, rows: Sequence[Sequence[Any]]) -> News | None:
+        """See `Ledger.judge`."""
+        if position == _EMPTY:
             # Rows where there were none: the first of them may have been pruned again.
-            return News(newest, complete=newest == position)
-        rows = execute(
-            self.sql(
-                f"SELECT generation, token, {self._key_column} FROM {self.log_name} "
-                f"WHERE generation >= ? ORDER BY generation LIMIT {NEWS_LIMIT + 2}"
-            ),
-            (position.generation,),
-        ).rows
+            return None if rows else News(position)
         if len(rows) > NEWS_LIMIT + 1 or not rows or _Position(*rows[0][:2]) != position:
-            return News(self._newest(execute), complete=False)
+            return None
+        if len(rows) == 1:
+            return News(position)
         newest = _Position(*rows[-1][:2])
-        return News(newest, frozenset(from_stored(row[2]) for row in rows[1:]))
+        return News(newest, frozenset([from_stored(row[2]) for row in rows[1:]]))
+
+    def catch_up(self, execute: Execute, position: _Position | None) -> News:
+        """See `Ledger.catch_up`."""
+        return News(self._newest(execute), complete=False)
 
     def write(self, execute: Execute, keys: Sequence[str], lane: LaneHolder) -> None:
         """See `Ledger.write`."""

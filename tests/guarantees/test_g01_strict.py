@@ -66,7 +66,7 @@ def test_check_under_way_is_not_shared(worker: Worker, other: Worker, schedule: 
         early   reaches  check: news read, not applied
         writer  ends
         late    reaches  look: about to begin
-        late    reaches  lock: asked for
+        late    reaches  check: another is under way, not waited
         late    goes on
         early   ends
         late    ends

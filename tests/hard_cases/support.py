@@ -108,7 +108,9 @@ def loads(*workers: Worker) -> Any:
     """
     for worker in workers:
         position = worker.cache_manager.core.access._connections.reader._position
-        if worker.database.kind == "postgresql" and (position is None or position.anchor is None):
+        if worker.database.kind == "postgresql" and (
+            position is None or position.anchor.generation < 0
+        ):
             return ANY
     return [worker.cache_manager.statistics.loads for worker in workers]
 
@@ -138,7 +140,9 @@ def ledger_rows(database: Database, columns: str = "generation") -> list[Any]:
     columns = "`key`" if columns == "key" and database.kind == "mariadb" else columns
     engine = database.engine()
     with engine.connect() as connection:
-        rows = connection.execute(text(f"SELECT {columns} FROM cache ORDER BY generation")).all()
+        rows = connection.execute(
+            text(f"SELECT {columns} FROM cache WHERE generation > 0 ORDER BY generation")
+        ).all()
     engine.dispose()
     return [tuple(row) for row in rows]
 

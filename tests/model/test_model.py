@@ -21,7 +21,7 @@ def _tools() -> None:
         pytest.skip(f"{' and '.join(missing)} not found")
 
 
-@pytest.mark.parametrize(("ledger", "scope"), RUNS, ids="-".join)
+@pytest.mark.parametrize(("ledger", "scope"), RUNS)
 def test_the_claims_hold_in_every_state(ledger: str, scope: str) -> None:
     found = verify(ledger, scope)
     print(f"{ledger} {scope}: {found.states:,} states, depth {found.depth}, {found.seconds:.1f} s")

@@ -28,8 +28,8 @@ MUTANTS = [
     Mutant(
         "no-check-at-all",
         "core.py",
-        "        if view.checked:\n            return",
-        "        return",
+        '        """Look at the ledger, unless *view* has."""\n        if view.checked:\n',
+        '        """Look at the ledger, unless *view* has."""\n        if True:\n',
         _tests(
             G01,
             "g01_another_worker",
@@ -41,9 +41,9 @@ MUTANTS = [
     ),
     Mutant(
         "check-under-way-is-shared",
-        "reader.py",
-        "        arrived = self._started\n",
-        "        arrived = self._finished\n",
+        "rounds.py",
+        "                self.wait_for_turn(mine)\n",
+        "                self.wait_for_turn(mine)\n                return\n",
         _tests(G01, "check_under_way_is_not_shared"),
         core=True,
     ),
@@ -181,8 +181,8 @@ MUTANTS = [
     Mutant(
         "a-ledger-that-cannot-be-written-is-no-error",
         "writing.py",
-        "        except BaseException:\n            transaction.written = False\n            raise",
-        "        except Exception:\n            return",
+        "            transaction.written = False\n            if isinstance",
+        "            return\n            if isinstance",
         _tests(G04, "g04_the_invalidations_cannot_be_written[sqlite-wal]"),
     ),
     Mutant(
@@ -316,7 +316,11 @@ MUTANTS = [
     Mutant(
         "postgresql-prunes-without-a-floor",
         "ledger/postgresql.py",
-        "            or anchor_token != (anchor.token if anchor else None)\n",
+        "            or anchor_token != anchor.token\n"
+        "            # Restored from a dump that holds the anchor and was made before the newest row "
+        "that\n"
+        "            # was seen (the horizon stayed below it: somebody kept a transaction open).\n"
+        "            or head_token != head.token\n",
         "",
         _tests(G08, "g08_pruned[postgresql]"),
     ),
@@ -434,5 +438,83 @@ MUTANTS = [
         "        self._remove(slot, flight)\n        flight.future.set_exception(error)",
         "        flight.future.set_exception(error)",
         _tests(G09, "g09_an_exception_reaches_those_who_asked"),
+    ),
+    # Modes
+    Mutant(
+        "bound-counts-from-the-end-of-a-check",
+        "freshness.py",
+        "        self._look = begun\n",
+        "        self._look = self.begin()\n",
+        ("test_freshness.py::test_bounded_counts_from_the_beginning_of_a_check",),
+    ),
+    Mutant(
+        "own-commits-wait-for-the-bound",
+        "freshness.py",
+        "        self._commits += 1\n",
+        "        pass\n",
+        ("test_freshness.py::test_bounded_sees_what_this_process_committed",),
+    ),
+    Mutant(
+        "a-closed-manager-vouches-for-the-bound",
+        "access.py",
+        "        self.last_look.forget()\n        self.pruner.stop()\n",
+        "        self.pruner.stop()\n",
+        ("test_freshness.py::test_bounded_serves_nothing_after_close",),
+    ),
+    Mutant(
+        "a-thread-prunes-sqlite",
+        "pruning.py",
+        'self._every is None or self._engine.dialect.name == "sqlite":',
+        "self._every is None:",
+        ("test_pruning.py::test_on_sqlite_no_thread_writes",),
+    ),
+    Mutant(
+        "every-process-prunes-at-once",
+        "pruning.py",
+        'FileLock(lock_path(self._engine, self._ledger.tables, "prune"), timeout=0)',
+        'FileLock(lock_path(self._engine, self._ledger.tables, "other"), timeout=0)',
+        ("test_pruning.py::test_one_process_of_a_host_at_a_time",),
+    ),
+    Mutant(
+        "a-request-forgets-what-was-deleted-before-its-sessions",
+        "watch.py",
+        "        if keys and self.carries(transaction):\n",
+        "        if False:\n",
+        ("test_finding_transactions.py::test_session_that_was_never_used_before_the_del",),
+    ),
+    Mutant(
+        "a-retried-write-lost-its-del",
+        "transaction.py",
+        "        if pending and outcome is Outcome.COMMITTED and self.scope is not None:\n",
+        "        if pending and self.scope is not None:\n",
+        ("test_finding_transactions.py::test_session_that_was_never_used_and_rolls_back_first",),
+    ),
+    Mutant(
+        "a-select-that-writes-is-not-noticed-at-the-commit",
+        "watch.py",
+        "            self._claim_if_written(transaction)\n            try:\n",
+        "            try:\n",
+        ("test_finding_transactions.py::test_session_that_was_never_used_and_writes_by_a_select",),
+    ),
+    Mutant(
+        "a-del-beside-an-open-transaction-forgets-the-others",
+        "invalidation.py",
+        "                connections, sessions = scope.near_connections(), scope.near_sessions()\n",
+        "                connections, sessions = iter(()), iter(())\n",
+        ("test_finding_transactions.py::test_one_that_has_not_begun_beside_an_open_one",),
+    ),
+    Mutant(
+        "read-before-the-first-statement-stays",
+        "watch.py",
+        "            transaction.invalidate_early(early, views_around(self._core))\n",
+        "            transaction.invalidate(early)\n",
+        ("test_finding_transactions.py::test_read_between_del_and_the_first_statement",),
+    ),
+    Mutant(
+        "a-request-is-told-of-everything-in-anothers-transaction",
+        "invalidation.py",
+        "None if given or transaction in own else keys)",
+        "None)",
+        ("test_finding_transactions.py::test_a_del_that_reached_anothers_transaction",),
     ),
 ]

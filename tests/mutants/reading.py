@@ -6,25 +6,6 @@ GETTERS = "test_getters.py"
 
 MUTANTS = [
     Mutant(
-        "memorise-after-the-del",
-        "view.py",
-        "            memo[index] = {instance: item}\n        if self.changes != changes:\n            empty(memo)\n",
-        "            memo[index] = {instance: item}\n",
-        (
-            "schedules/test_cases_01_to_05.py::test_case_03_memorised_after_the_del",
-            f"{GETTERS}::test_an_ended_view_memorises_nothing",
-        ),
-        core=True,
-    ),
-    Mutant(
-        "memo-outlives-an-invalidation",
-        "view.py",
-        "        found = forget(self.values, keys)\n        self._empty_memo()\n",
-        "        found = forget(self.values, keys)\n",
-        ("guarantees/test_g03_own_writes.py::test_g03_in_the_transaction_and_after_it",),
-        core=True,
-    ),
-    Mutant(
         "memo-of-an-ended-view",
         "view.py",
         "            self.memo[0] = None\n        self._empty_memo()\n",
@@ -58,22 +39,6 @@ MUTANTS = [
         "        if type(part) is not str and type(part) is not int:\n",
         "        if type(part) is list:\n",
         (f"{GETTERS}::test_parts_that_are_equal_and_not_the_same",),
-    ),
-    Mutant(
-        "short-way-beside-a-transaction",
-        "getters.py",
-        "        and not (scope.transactions_here or scope.sessions_here)\n",
-        "",
-        ("guarantees/test_g03_own_writes.py::test_g03_in_the_transaction_and_after_it",),
-        core=True,
-    ),
-    Mutant(
-        "short-way-without-a-look",
-        "getters.py",
-        "        view.checked_at == view.commits\n        and not (",
-        "        not (",
-        ("guarantees/test_g01_strict.py::test_g01_another_worker",),
-        core=True,
     ),
     Mutant(
         "short-way-with-another-manager",

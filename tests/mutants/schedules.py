@@ -20,6 +20,37 @@ MUTANTS = [
         core=True,
     ),
     Mutant(
+        "a-memo-keeps-what-was-loaded-before-a-del",
+        "view.py",
+        "        if self.changes != changes:\n            empty(memo)\n",
+        "",
+        (f"{S01}03_memorised_after_the_del",),
+        core=True,
+    ),
+    Mutant(
+        "the-memo-is-not-told-of-a-del",
+        "view.py",
+        "        found = forget(self.values, keys)\n        self._empty_memo()\n",
+        "        found = forget(self.values, keys)\n",
+        ("guarantees/test_g03_own_writes.py::test_g03_in_the_transaction_and_after_it",),
+        core=True,
+    ),
+    Mutant(
+        "the-short-way-does-not-ask-whether-the-view-has-looked",
+        "getters.py",
+        "        view.checked_at == view.commits\n        and not",
+        "        not",
+        ("guarantees/test_g01_strict.py::test_g01_another_worker",),
+        core=True,
+    ),
+    Mutant(
+        "the-short-way-does-not-see-transactions",
+        "getters.py",
+        "        and not (scope.transactions_here or scope.sessions_here)\n",
+        "",
+        ("guarantees/test_g03_own_writes.py::test_g03_in_the_transaction_and_after_it",),
+    ),
+    Mutant(
         "position-moves-before-the-news-are-applied",
         "reader.py",
         "        self._store.apply(news)\n        self._position = news.position\n"
@@ -54,15 +85,15 @@ MUTANTS = [
     Mutant(
         "a-look-is-over-before-it-began",
         "core.py",
-        "        commits = view.commits\n        start",
-        "        view.checked_at = commits = view.commits\n        start",
+        "            self.access.check(list",
+        "            view.checked_at = view.commits\n            self.access.check(list",
         (f"{S16}20_two_threads_look_at_once",),
     ),
     Mutant(
         "connections-survive-fork",
         "access.py",
-        "            connections.abandon()\n        self._start()\n",
-        "            connections.abandon()\n",
+        "        self.pruner.after_fork()\n        self._start()\n",
+        "        self.pruner.after_fork()\n",
         (f"{S11}12_fork_while_another_thread_stands",),
     ),
     Mutant(

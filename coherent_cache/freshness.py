@@ -1,0 +1,97 @@
+"""How new a request's values have to be: the modes of a `CacheManager`, and what each promises."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from .errors import ConfigurationError
+
+
+def _seconds_on_end() -> Callable[[], float]:
+    """A clock that nobody sets and that goes on while the machine sleeps, if there is one."""
+    boottime = getattr(time, "CLOCK_BOOTTIME", None)
+    if boottime is None:
+        return time.monotonic
+    return lambda: time.clock_gettime(boottime)
+
+
+@dataclass(frozen=True)
+class Strict:
+    """A request sees every commit that had returned when it began: one check a request."""
+
+
+@dataclass(frozen=True)
+class Bounded:
+    """A request sees every commit that had returned *seconds* before it first read a cached value,
+    and all that this process committed: at most one check in *seconds*, beside own commits.
+
+    *clock* returns seconds and never goes back.
+    """
+
+    seconds: float
+    clock: Callable[[], float] = field(default_factory=_seconds_on_end, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if not self.seconds > 0:
+            raise ConfigurationError(
+                f"Bounded(seconds=...) is more than 0, not {self.seconds!r}; Strict() checks at "
+                f"each request"
+            )
+
+
+Freshness: TypeAlias = Strict | Bounded
+
+
+def freshness_of(setting: Any) -> Freshness:
+    """Return what a configuration means: a mode, "strict", or seconds."""
+    if isinstance(setting, Strict | Bounded):
+        return setting
+    if setting == "strict":
+        return Strict()
+    try:
+        return Bounded(float(setting))
+    except (TypeError, ValueError):
+        raise ConfigurationError(
+            f"freshness is Strict(), Bounded(seconds=...), 'strict' or seconds, not {setting!r}"
+        ) from None
+
+
+class LastLook:
+    """Whether the newest look at the ledger is new enough to do without another."""
+
+    # No lock: `_look` is one tuple that is replaced as a whole.  Two looks that end at once may
+    # leave the older of them, which costs a check.
+
+    def __init__(self, freshness: Freshness) -> None:
+        self._bound = freshness if isinstance(freshness, Bounded) else None
+        self._commits = 0
+        self._look: tuple[float, int] | None = None
+
+    def will_do(self) -> bool:
+        """Whether the newest look began within the bound and after the last own commit."""
+        bound, look = self._bound, self._look
+        if bound is None or look is None:
+            return False
+        began, commits = look
+        return commits == self._commits and bound.clock() - began <= bound.seconds
+
+    def begin(self) -> tuple[float, int] | None:
+        """Call before a look; hand what it returns to `end` when the news are applied."""
+        return None if self._bound is None else (self._bound.clock(), self._commits)
+
+    def end(self, begun: tuple[float, int] | None) -> None:
+        """The look that began with *begun* is complete."""
+        self._look = begun
+
+    def outdate(self) -> None:
+        """This process has committed an invalidation, or may have: look before the next read."""
+        # A look that is under way began before: it carries the old number, or counts as such if
+        # two commits of threads coincide here and one number is lost.
+        self._commits += 1
+
+    def forget(self) -> None:
+        """Nothing vouches any more for what is in memory."""
+        self._look = None
