@@ -3,7 +3,7 @@
 The limit is one call of a function under `functools.lru_cache`, in the same run.  Beside it stand
 what gives no coherency (`property`, `cached_property`) and the memory backends of other libraries.
 "First read" is that of a value which the process knows, in a request that has looked at the ledger
-already: the view takes it over from the store.
+already: the view takes it over from the store.  Processor time.
 """
 
 from __future__ import annotations
@@ -116,10 +116,10 @@ def _awaiting(manager: CacheManager, site: Any) -> Timed:
     async def read(number: int) -> float:
         with manager.request():
             await site.awaitable
-            start = time.perf_counter()
+            start = time.process_time()
             for _ in range(number):
                 await site.awaitable
-            return time.perf_counter() - start
+            return time.process_time() - start
 
     return lambda number: asyncio.run(read(number))
 
@@ -132,10 +132,10 @@ def first_reads(manager: CacheManager, pages: list[Any]) -> Timed:
         for _ in range(-(-number // len(pages))):
             with manager.request():
                 _ = pages[0].keyed
-                start = time.perf_counter()
+                start = time.process_time()
                 for page in pages:
                     _ = page.keyed
-                took += time.perf_counter() - start
+                took += time.process_time() - start
         # All pages were read; what was asked for is less.
         return took * number / (-(-number // len(pages)) * len(pages))
 
