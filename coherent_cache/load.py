@@ -36,6 +36,12 @@ class Chain:
         """
         return any(transaction.is_open for transaction in self._transactions)
 
+    @property
+    def may_hold_locks(self) -> bool:
+        """It has executed something in a transaction that is open: somebody may be waiting for
+        its end, and be waited for by others."""
+        return any(t.is_open and t.executed for t in self._transactions)
+
 
 class Flight:
     """A load that others may wait for."""

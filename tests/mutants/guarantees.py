@@ -517,4 +517,15 @@ MUTANTS = [
         "None)",
         ("test_finding_transactions.py::test_a_del_that_reached_anothers_transaction",),
     ),
+    Mutant(
+        "who-may-hold-a-lock-waits-for-ever",
+        "loading.py",
+        "    return _PATIENCE if read.chain.may_hold_locks else None\n",
+        "    return None\n",
+        (
+            "guarantees/test_g10_good_neighbour.py::test_g10_a_load_that_waits_behind_a_writer",
+            "guarantees/test_g10_good_neighbour.py"
+            "::test_g10_a_load_that_waits_behind_a_writer_for_ever",
+        ),
+    ),
 ]
