@@ -56,9 +56,10 @@ class Invalidator:
             waiting = [] if targets or self._commits_by_itself(sync) else [sync]
             connections, sessions = iter(()), iter(())
         else:
-            scope.leave_unclaimed(self._core, keys)
             targets, waiting = self._open_here()
-            if targets or waiting:
+            if not (targets or waiting):
+                scope.leave_unclaimed(self._core, keys)
+            else:
                 connections, sessions = scope.near_connections(), scope.near_sessions()
         views = list(views_around(self._core))
         for transaction in targets:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import weakref
 from typing import Any
 
-from sqlalchemy import Connection, Engine, event
+from sqlalchemy import Connection, Engine, ExceptionContext, event
 
 from .core import Core
 from .drivers import cursor_execute, in_transaction, is_autocommit, last_result
@@ -65,6 +65,7 @@ class EngineWatch:
         event.listen(engine, "prepare_twophase", self._on_prepare_twophase)
         event.listen(engine, "commit_twophase", self._on_commit_twophase)
         event.listen(engine, "before_cursor_execute", self._on_execute)
+        event.listen(engine, "handle_error", self._on_error)
         event.listen(engine, "connect", self._on_connect)
         event.listen(engine, "invalidate", self._on_lost)
         event.listen(engine, "close", self._on_close)
@@ -212,6 +213,17 @@ class EngineWatch:
                 self._claim(transaction)
             self._effects.take(transaction, connection, effect)
 
+    def _on_error(self, context: ExceptionContext) -> None:
+        if context.connection is not None:
+            self._notice_failure(context.connection)
+
+    def _notice_failure(self, connection: Connection) -> None:
+        transaction = self._by_connection.get(connection)
+        if transaction is not None and transaction.is_open:
+            dbapi_connection = self._dbapi_connection(transaction)
+            if dbapi_connection is not None:
+                self._effects.notice_failure(transaction, dbapi_connection)
+
     def _claim(self, transaction: Transaction) -> None:
         """*transaction* writes: that may be the write which a ``del`` before it was meant for.
 
@@ -236,6 +248,7 @@ class EngineWatch:
                 # SQLAlchemy takes the transaction for ended and sends no ROLLBACK: the data would
                 # go on waiting for the connection's next COMMIT.
                 # (Test: test_failed_commit_leaves_nothing_behind.)
+                self._notice_failure(connection)
                 self._roll_back(connection)
                 raise
 

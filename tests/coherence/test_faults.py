@@ -98,16 +98,23 @@ RUNS = [
     ],
 )
 def test_right_answers_during_and_after(play: Any, faults: str, kind: str, level: int) -> None:
-    verdict, after = play(faults, kind, level)
-    assert verdict.anomalies == []
-    for name in faults.split():
-        assert sum(verdict.counts.get(counted, 0) for counted in FAULTS[name].counted) > 0
+    for _ in range(3):
+        verdict, after = play(faults, kind, level)
+        assert verdict.anomalies == []
+        missed = [name for name in faults.split() if not _happened(verdict, name)]
+        if not missed:
+            break  # else chance had it that a pruner only waited for those who stood still
+    assert missed == []
     if faults == "restart" and kind == "postgresql":
         assert verdict.counts["reuse"] > 0  # transaction numbers were handed out again
     if faults == "pool":
         assert verdict.counts["error TimeoutError"] > 0
     assert after.reads > 10
     assert after.commits > 0
+
+
+def _happened(verdict: Verdict, name: str) -> bool:
+    return any(verdict.counts.get(counted, 0) for counted in FAULTS[name].counted)
 
 
 def test_every_fault_is_tried_on_a_database_of_each_kind() -> None:

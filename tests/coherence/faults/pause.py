@@ -39,7 +39,8 @@ class Pause(Striking):
             worker = self.random.choice(self.scene.workers)
             self.scene.did("pause", worker.name)
             worker.signal(signal.SIGSTOP)
-        self.rest(LONGEST * self.random.uniform(0.2, 1))
+        if not self.is_quiet:  # else it would stand still for what is left of the run
+            self.rest(LONGEST * self.random.uniform(0.2, 1))
         self.scene.did("continue", worker.name)
         worker.signal(signal.SIGCONT)
 
