@@ -31,8 +31,8 @@ SECONDS = float(os.environ.get("COHERENT_CACHE_RUN_SECONDS", "1.2"))
 #: Which workload runs at which of the levels of `LEVELS`, and one that is left.
 PLAYED = {
     "sqlite-wal": ["mixed", "orm", "async", "slow"],
-    "sqlite-journal": ["async-orm", "hot", "many"],
-    "postgresql": ["several", "two-tables", "orm-keep"],
+    "sqlite-journal": ["async-orm", "hot", "many", "pruned"],
+    "postgresql": ["pruned", "two-tables", "orm-keep", "several"],
     "mariadb": ["nested", "long", "pruned"],
 }
 
