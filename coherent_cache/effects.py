@@ -120,6 +120,24 @@ class Effects:
         cursor_execute(self._dialect, lambda: dbapi_connection)("BEGIN", ())
         return False
 
+    def notice_failure(self, transaction: Transaction, dbapi_connection: Any) -> None:
+        """A statement has failed.  SQLite may have rolled back the whole transaction with it (a
+        full disk, an I/O error): then nothing is committed, and nothing is to be invalidated alone.
+
+        The keys stay pending: the application may go on and commit what it writes from now on.
+        (Test: test_disk_full_ends_the_transaction.)
+        """
+        if self._dialect.name != "sqlite" or in_transaction(self._dialect, dbapi_connection):
+            return
+        changes = total_changes(dbapi_connection)
+        if changes != transaction.changes_before and not is_autocommit(
+            self._dialect, dbapi_connection
+        ):
+            keys = transaction.pending()
+            transaction.restart(Outcome.ROLLED_BACK)
+            transaction.invalidate(keys)
+            transaction.changes_before = changes
+
     def notice_silent_end(self, transaction: Transaction, dbapi_connection: Any) -> None:
         """The driver says that nothing is open although something was written: its own
         ``commit()`` was called, or a procedure committed.

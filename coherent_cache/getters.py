@@ -130,8 +130,7 @@ def known(index: int, instance: Any, slot: Slot, part: Any = UNKNOWN) -> Any:
     view: View | None = _memo_of_context()[0]
     if view is None:
         return UNKNOWN  # no view is open, or a retriever runs
-    # `View.keep`, `View.memorise` and `Store.get` are written out where they have nothing to do:
-    # a call of each would take as long as the rest of it.
+    # `Store.get` is written out: a call takes as long as what it does.
     core = view.core
     if manager_of(instance, slot.key).core is not core:
         return UNKNOWN
@@ -148,7 +147,7 @@ def known(index: int, instance: Any, slot: Slot, part: Any = UNKNOWN) -> Any:
         if found.uses < MAX_USES:
             found.uses += 1
         view.hits += 1
-        value = view.values.setdefault(slot, found).value
+        value = view.keep(slot, found, changes).value
     else:
         kept = view.values.get(slot)
         if kept is None:

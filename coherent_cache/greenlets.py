@@ -43,16 +43,16 @@ def wait_in_greenlet(awaitable: Awaitable[_T]) -> _T:
     return result
 
 
-def wait_for(future: Future[_T]) -> None:
-    """Wait until *future* is done, without raising what it holds."""
+def wait_for(future: Future[_T], seconds: float | None = None) -> bool:
+    """Wait until *future* is done, for *seconds* at most, without raising what it holds; return
+    whether it is done."""
     if in_greenlet():
-        await_only(wait_for_async(future))
-    else:
-        _wait_in_thread(future)
+        return await_only(wait_for_async(future, seconds))
+    return _wait_in_thread(future, seconds)
 
 
-async def wait_for_async(future: Future[_T]) -> None:
-    """Wait until *future* is done, without raising what it holds.
+async def wait_for_async(future: Future[_T], seconds: float | None = None) -> bool:
+    """`wait_for` in a coroutine.
 
     Cancelling the waiter leaves the future alone: others wait for it as well.
     """
@@ -68,13 +68,14 @@ async def wait_for_async(future: Future[_T]) -> None:
             loop.call_soon_threadsafe(wake)
 
     future.add_done_callback(on_done)
-    await done
+    await asyncio.wait((done,), timeout=seconds)
+    return done.done()
 
 
-def _wait_in_thread(future: Future[Any]) -> None:
+def _wait_in_thread(future: Future[Any], seconds: float | None) -> bool:
     done = threading.Event()
     future.add_done_callback(lambda _: done.set())
-    done.wait()
+    return done.wait(seconds)
 
 
 class Mutex:

@@ -57,7 +57,9 @@ class Invalidator:
             connections, sessions = iter(()), iter(())
         else:
             targets, waiting = self._open_here()
-            if targets or waiting:
+            if not (targets or waiting):
+                scope.leave_unclaimed(self._core, keys)
+            else:
                 connections, sessions = scope.near_connections(), scope.near_sessions()
         views = list(views_around(self._core))
         for transaction in targets:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import Future
 from contextvars import ContextVar
 from typing import Any
@@ -34,6 +35,12 @@ class Chain:
         (Test: test_case_16_pool_of_one_between_two_connections.)
         """
         return any(transaction.is_open for transaction in self._transactions)
+
+    @property
+    def may_hold_locks(self) -> bool:
+        """It has executed something in a transaction that is open: somebody may be waiting for
+        its end, and be waited for by others."""
+        return any(t.is_open and t.executed for t in self._transactions)
 
 
 class Flight:
@@ -126,3 +133,15 @@ def forbid_recursion(manager: Any, slot: Slot, load: Load | None) -> None:
         if load.manager is manager and load.slot == slot:
             raise RecursiveRetrieverError(path[::-1])
         load = load.parent
+
+
+def _leave_the_load() -> None:
+    """In a forked child the load that the parent is in the middle of is not ours.
+
+    (Test: test_case_12_inside_a_retriever.)
+    """
+    current_load.set(None)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_the_load)

@@ -25,6 +25,12 @@ from .view import View
 #: How often a caller waits for loads that end with nothing for him before he loads himself.
 _WAITS = 3
 
+#: Seconds that a caller waits for somebody else's load if his own transaction may hold a lock.
+#: The interleaving this guards against: he holds one that a writer waits for, the load waits behind
+#: that writer, and he waits for the load; the database sees no circle, and would wait for ever.
+#: (Tests: test_g10_a_load_that_waits_behind_a_writer_*.)
+_PATIENCE = 1.0
+
 
 class _Read:
     """One read that the view could not answer at once."""
@@ -165,9 +171,11 @@ class Loader:
                     landing.entry = self._from_store(read) or self._compute(read, compute)
                     return landing.entry
             try:
-                wait_for(flight.future)
+                done = wait_for(flight.future, _patience(read))
             finally:
                 self._flights.stop_waiting(read.chain)
+            if not done:
+                break
             found = self._take(read, flight)
             if found is not None:
                 return found
@@ -185,9 +193,11 @@ class Loader:
                     landing.entry = self._from_store(read) or await self._acompute(read, compute)
                     return landing.entry
             try:
-                await wait_for_async(flight.future)
+                done = await wait_for_async(flight.future, _patience(read))
             finally:
                 self._flights.stop_waiting(read.chain)
+            if not done:
+                break
             found = self._take(read, flight)
             if found is not None:
                 return found
@@ -263,6 +273,10 @@ class Loader:
         if self._core.is_async:
             return await spawn(function, *arguments)
         return function(*arguments)
+
+
+def _patience(read: _Read) -> float | None:
+    return _PATIENCE if read.chain.may_hold_locks else None
 
 
 class _Landing:

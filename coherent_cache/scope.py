@@ -43,6 +43,8 @@ class Scope:
         # → the thread or task that took it
         self.sessions_here: dict[weakref.ref[Session], object] = {}
         self._connections: dict[weakref.ref[Connection], object] = {}
+        # In a request: what a `del` has named and no commit of the request has carried yet.
+        self._unclaimed: dict[tuple[Any, str], None] = {}
 
     def is_idle(self) -> bool:
         """Whether no transaction and no session is here that could hide or hold a value."""
@@ -51,6 +53,25 @@ class Scope:
             or self.sessions_here
             or (self.parent is not None and not self.parent.is_idle())
         )
+
+    def leave_unclaimed(self, manager: Any, keys: frozenset[str]) -> None:
+        """Remember *keys* of *manager*, which were invalidated, for the rest of the request: the
+        write that the ``del`` was meant for may come in a transaction of a session that nobody
+        has heard of yet.  Not outside a request, which would have no end."""
+        if self._request:
+            self._unclaimed.update(dict.fromkeys((manager, key) for key in keys))
+
+    def claim(self, manager: Any, keys: frozenset[str]) -> None:
+        """A transaction of the request has committed the invalidation of *keys*."""
+        for key in keys:
+            self._unclaimed.pop((manager, key), None)
+        if self.parent is not None:
+            self.parent.claim(manager, keys)
+
+    def unclaimed(self, manager: Any) -> frozenset[str]:
+        """What was left for a transaction that writes."""
+        found = frozenset(key for owner, key in list(self._unclaimed) if owner is manager)
+        return found if self.parent is None else found | self.parent.unclaimed(manager)
 
     def add(self, transaction: Transaction) -> None:
         """A transaction began in this context."""

@@ -69,6 +69,7 @@ class SourceWatch:
             found.owner = current_owner()
             found.dirty = self._source.has_written(connection) is not False
             found.changes_before = -1  # what was changed before is unknown
+            found.executed = True
             if in_transaction(self._dialect, connection) is not False:
                 found.label = -1  # when its snapshot was opened is unknown
             for view in views_around(self._core):

@@ -281,6 +281,8 @@ class Transaction:
         self.late = set()
         if pending and outcome is not Outcome.ROLLED_BACK:
             self.manager.access.committed(len(pending))
+        if pending and outcome is Outcome.COMMITTED and self.scope is not None:
+            self.scope.claim(self.manager, pending)
         for view, keys in self._views.items():
             concerned = pending if keys is None else pending & keys
             # What it did not invalidate keeps its one value.  Those were computed from work that

@@ -14,7 +14,7 @@ from __future__ import annotations
 import weakref
 from typing import Any
 
-from sqlalchemy import Connection, Engine, event
+from sqlalchemy import Connection, Engine, ExceptionContext, event
 
 from .core import Core
 from .drivers import cursor_execute, in_transaction, is_autocommit, last_result
@@ -29,6 +29,9 @@ from .scope import current_scope, views_around
 from .statements import Effect, Kind, effect_of
 from .transaction import Outcome, Probe, Transaction
 from .writing import LedgerWriter
+
+#: Statements after which a transaction may have something to commit.
+_WRITING = (Kind.WRITE, Kind.MAY_COMMIT, Kind.PREPARE)
 
 
 class EngineWatch:
@@ -62,6 +65,7 @@ class EngineWatch:
         event.listen(engine, "prepare_twophase", self._on_prepare_twophase)
         event.listen(engine, "commit_twophase", self._on_commit_twophase)
         event.listen(engine, "before_cursor_execute", self._on_execute)
+        event.listen(engine, "handle_error", self._on_error)
         event.listen(engine, "connect", self._on_connect)
         event.listen(engine, "invalidate", self._on_lost)
         event.listen(engine, "close", self._on_close)
@@ -205,7 +209,31 @@ class EngineWatch:
         if load is not None:
             load.touch(transaction, label)
         if effect.kind is not Kind.READ:
+            if effect.kind in _WRITING:
+                self._claim(transaction)
             self._effects.take(transaction, connection, effect)
+
+    def _on_error(self, context: ExceptionContext) -> None:
+        if context.connection is not None:
+            self._notice_failure(context.connection)
+
+    def _notice_failure(self, connection: Connection) -> None:
+        transaction = self._by_connection.get(connection)
+        if transaction is not None and transaction.is_open:
+            dbapi_connection = self._dbapi_connection(transaction)
+            if dbapi_connection is not None:
+                self._effects.notice_failure(transaction, dbapi_connection)
+
+    def _claim(self, transaction: Transaction) -> None:
+        """*transaction* writes: that may be the write which a ``del`` before it was meant for.
+
+        ``del obj.attr; session.execute(...); session.commit()`` in a request: at the ``del`` the
+        session had not begun anything since it was made, so there was nothing to find.
+        (Tests: test_session_that_was_never_used_*.)
+        """
+        keys = current_scope().unclaimed(self._core) - frozenset(transaction.pending())
+        if keys and self.carries(transaction):
+            transaction.invalidate_early(keys, views_around(self._core))
 
     # Writing the ledger
 
@@ -213,14 +241,21 @@ class EngineWatch:
         transaction = self._by_connection.get(connection)
         if transaction is not None and transaction.is_open:
             self._settle_load(transaction)
+            self._claim_if_written(transaction)
             try:
                 self._writer.write(transaction, connection)
             except BaseException:
                 # SQLAlchemy takes the transaction for ended and sends no ROLLBACK: the data would
                 # go on waiting for the connection's next COMMIT.
                 # (Test: test_failed_commit_leaves_nothing_behind.)
+                self._notice_failure(connection)
                 self._roll_back(connection)
                 raise
+
+    def _claim_if_written(self, transaction: Transaction) -> None:
+        """A SELECT may have written, by a function or a CTE.  Asked only if it matters."""
+        if current_scope().unclaimed(self._core) and self.probe(transaction).written:
+            self._claim(transaction)
 
     def _roll_back(self, connection: Connection) -> None:
         try:

@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from sqlalchemy import URL
 
+#: What becomes of a packet: it is passed on, it is not and the connection ends, or it is passed on
+#: and the connection ends before its answer.
+PASS, CUT_BEFORE, CUT_AFTER = "pass", "COMMIT does not arrive", "the answer to COMMIT is lost"
+
 
 class Proxy:
-    """Passes bytes on, until it is told to cut; refuses connections until it is told to mend."""
+    """Passes bytes on, until it is told to cut; refuses connections until it is told to mend.
 
-    def __init__(self, target: tuple[str, int]) -> None:
+    *watch* is asked what becomes of each packet that comes from a client.
+    """
+
+    def __init__(
+        self, target: tuple[str, int], *, watch: Callable[[bytes], str] | None = None
+    ) -> None:
         self._target = target
+        self._watch = watch
         self._lock = threading.Lock()
         self._sockets: list[socket.socket] = []
         self._refuses = False
@@ -27,6 +37,14 @@ class Proxy:
         with self._lock:
             self._refuses = True
             sockets, self._sockets = self._sockets, []
+        for each in sockets:
+            _shut(each)
+
+    def cut_some(self, chosen: Callable[[], bool]) -> None:
+        """End each connection for which *chosen* says so."""
+        with self._lock:
+            sockets = [each for each in self._sockets if chosen()]
+            self._sockets = [each for each in self._sockets if each not in sockets]
         for each in sockets:
             _shut(each)
 
@@ -51,14 +69,20 @@ class Proxy:
                     continue
                 server = socket.create_connection(self._target)
                 self._sockets += [client, server]
-            for source, sink in ((client, server), (server, client)):
-                threading.Thread(target=_pass_on, args=(source, sink), daemon=True).start()
+            for source, sink, watch in ((client, server, self._watch), (server, client, None)):
+                threading.Thread(target=_pass_on, args=(source, sink, watch), daemon=True).start()
 
 
-def _pass_on(source: socket.socket, sink: socket.socket) -> None:
+def _pass_on(
+    source: socket.socket, sink: socket.socket, watch: Callable[[bytes], str] | None
+) -> None:
     try:
         while data := source.recv(65536):
-            sink.sendall(data)
+            verdict = PASS if watch is None else watch(data)
+            if verdict != CUT_BEFORE:
+                sink.sendall(data)
+            if verdict != PASS:
+                break
     except OSError:
         pass
     _shut(sink)

@@ -366,6 +366,39 @@ def test_disk_full(worker: Worker, other: Worker) -> None:
     assert worker.read("Front") == other.read("Front") == "new"
 
 
+@pytest.mark.on("sqlite-wal", "sqlite-journal")
+@pytest.mark.parametrize("goes_on", [False, True])
+def test_disk_full_ends_the_transaction(worker: Worker, other: Worker, goes_on: bool) -> None:
+    """SQLite rolls back by itself what does not fit: nothing is invalidated for that alone, and an
+    application that goes on all the same commits with what it has named."""
+    worker.write("Front", "old")
+    rows = worker.cache_manager.status().rows
+    with worker.engine.connect() as connection, worker.cache_manager.request():
+        pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
+        connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
+        connection.rollback()
+        put(connection, "Front", "new")
+        del PageText(worker, "Front").text
+        with pytest.raises(OperationalError, match="full"):
+            for number in range(1000):
+                put(connection, f"{number}", "x" * 1000)
+        driver: Any = connection.connection.dbapi_connection
+        if driver.in_transaction:
+            pytest.skip("this SQLite keeps the transaction")
+        connection.exec_driver_sql("PRAGMA max_page_count = 1000000")
+        if goes_on:
+            assert other.read("Front") == "old"
+            put(connection, "Front", "newer")
+            connection.commit()
+        else:
+            connection.rollback()
+    if goes_on:
+        assert worker.read("Front") == other.read("Front") == "newer"
+    else:
+        assert worker.cache_manager.status().rows == rows
+        assert worker.read("Front") == other.read("Front") == "old"
+
+
 def test_pool_exhausted(worker: Worker) -> None:
     """The pool's error reaches the reader whose retriever needs a connection; nothing is kept of
     it, and what is in memory needs none."""

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from coherent_cache import cached
 
+from .hard_cases.support import Page
 from .workers import PageText, Wiki, Worker, page
 
 NEW = insert(page).values(name="a", text="", version=0)
@@ -215,3 +216,83 @@ def test_del_in_a_commit_listener(worker: Worker, other: Worker) -> None:
         connection.execute(NEW)
         del PageText(worker, "a").text
     assert worker.wiki.names == other.wiki.names == {"a", "b"}
+
+
+@pytest.mark.parametrize("way", ["session", "connection", "begin", "orm"])
+def test_session_that_was_never_used_before_the_del(
+    worker: Worker, other: Worker, way: str
+) -> None:
+    """In a request the `del` comes first: nothing has begun, and nobody knows of the session."""
+    worker.write("Front", "old")
+    with worker.cache_manager.request():
+        shown = PageText(worker, "Front")
+        assert shown.text == "old"
+        del shown.text
+        assert other.read("Front") == worker.read("Front") == "old"  # loaded anew
+        assert shown.text == "old"
+        changed = page.update().values(text="new")
+        if way == "session":
+            with Session(worker.engine) as session:
+                session.execute(changed)
+                assert shown.text == "new"
+                session.commit()
+        elif way == "orm":
+            with Session(worker.engine) as session:
+                session.get_one(Page, "Front").text = "new"
+                session.commit()
+        elif way == "connection":
+            with worker.engine.connect() as connection:
+                connection.execute(changed)
+                connection.commit()
+        else:
+            with worker.engine.begin() as connection:
+                connection.execute(changed)
+        assert shown.text == "new"
+    assert other.read("Front") == worker.read("Front") == "new"
+
+
+def test_session_that_was_never_used_and_rolls_back_first(worker: Worker, other: Worker) -> None:
+    """A write that is tried again after it failed still has its `del`; one that has committed with
+    it is not followed by another."""
+    worker.write("Front", "old")
+    with worker.cache_manager.request():
+        del PageText(worker, "Front").text
+        with Session(worker.engine) as session:
+            session.execute(page.update().values(text="failed"))
+            session.rollback()
+            assert other.read("Front") == "old"
+            session.execute(page.update().values(text="new"))
+            session.commit()
+        assert other.read("Front") == "new"
+        rows = worker.cache_manager.status().rows
+        with worker.engine.begin() as connection:
+            connection.execute(page.update().values(version=7))
+        assert worker.cache_manager.status().rows == rows
+
+
+def test_session_that_was_never_used_and_only_reads(worker: Worker) -> None:
+    """A transaction that writes nothing is left alone."""
+    worker.write("Front", "old")
+    with worker.cache_manager.request():
+        del PageText(worker, "Front").text
+        rows = worker.cache_manager.status().rows
+        with Session(worker.engine) as session:
+            session.execute(select(page.c.text)).all()
+            session.commit()
+        assert worker.cache_manager.status().rows == rows
+
+
+@pytest.mark.on("postgresql")
+def test_session_that_was_never_used_and_writes_by_a_select(worker: Worker, other: Worker) -> None:
+    worker.write("Front", "old")
+    with worker.engine.begin() as connection:
+        connection.exec_driver_sql(
+            "CREATE FUNCTION change() RETURNS void LANGUAGE sql AS "
+            "$$ UPDATE page SET text = 'new' $$"
+        )
+    with worker.cache_manager.request():
+        del PageText(worker, "Front").text
+        assert other.read("Front") == "old"
+        with worker.engine.begin() as connection:
+            connection.exec_driver_sql("SELECT change()")
+    assert other.read("Front") == "new"

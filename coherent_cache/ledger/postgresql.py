@@ -142,9 +142,9 @@ class PostgreSQLLedger(Ledger):
         generations = {row.generation for row in found}
         if (
             horizon < before
-            # Without an anchor, what came before the first of them may be pruned; not so while
-            # the horizon stands, which nothing is pruned above.
-            or (anchor is _NO_ROW and found and horizon != before)
+            # Without an anchor nothing tells what was pruned; not so while the horizon stands,
+            # which nothing is pruned above.  (Test: test_case_10_pruned_below_the_only_row_known.)
+            or (anchor is _NO_ROW and horizon != before)
             or not seen <= generations
             or len(rows) > NEWS_LIMIT + len(seen)
         ):

@@ -8,7 +8,9 @@ import time
 from pathlib import Path
 
 from .broken import CACHES
-from .rounds import FAULTS, play
+from .faults.broken import CACHES as BROKEN_BY_FAULTS
+from .faults.catalogue import FAULTS
+from .rounds import play
 from .table import HEADER, row
 from .workloads.catalogue import WORKLOADS
 from .workloads.tables import LEVELS
@@ -37,7 +39,12 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=2, help="of each process, or tasks")
     parser.add_argument("--items", type=int, default=0, help="how many; a few are hot")
     parser.add_argument("--seed", type=int, default=time.time_ns() % 1_000_000)
-    parser.add_argument("--broken", choices=CACHES, default="", help="break the cache on purpose")
+    parser.add_argument(
+        "--broken",
+        choices=[*CACHES, *BROKEN_BY_FAULTS],
+        default="",
+        help="break the cache on purpose",
+    )
     parser.add_argument(
         "--bound", type=float, default=0.0, help="milliseconds that a value may be behind"
     )

@@ -56,7 +56,9 @@ class Checker:
         self.requests = 0
         #: How long the most outdated value that was read had been so, in milliseconds.
         self.worst_lag = 0.0
-        self._faults = sorted(event for event in events if event.who == "fault")
+        self._faults = sorted(
+            event for event in events if event.who == "fault" and event.what != "found"
+        )
         for thread in by_thread(events):
             self._judge(thread)
 

@@ -16,6 +16,7 @@ hand and an anomaly is printed in the same words::
     A count checks 2            something to be added up: the request looked at the ledger twice
     A error OperationalError    the request ended by an error that was to be expected
     fault kill 1.0              somebody else interfered: a worker was killed
+    fault found a1              somebody else has seen the write `a1` in the database: it committed
 
 A derived attribute shows all it was computed from: ``A read sum: x=1:a1 y=0:start``.
 """

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import URL
 from sqlalchemy.exc import DBAPIError
+
+if TYPE_CHECKING:
+    from .workloads.worker import Inside
 
 #: Errors, by the name of a class of theirs, that somebody who disturbs a run explains: whatever
 #: SQLAlchemy, a driver or the system says.  "Error" is what each driver calls its own.
@@ -33,6 +37,10 @@ class Plan:
     broken: str = ""
     #: Keyword arguments for the workers' `CacheManager`.
     options: Mapping[str, Any] = field(default_factory=dict)
+    #: Keyword arguments for their engines, beside those for the isolation level.
+    engine: Mapping[str, Any] = field(default_factory=dict)
+    #: Context managers that each worker runs its threads in: what goes wrong from within.
+    within: tuple[Callable[[Inside], AbstractContextManager[None]], ...] = ()
     #: A value may be so many milliseconds behind the newest commit when the request begins.
     bound: float = 0.0
     #: Names of classes of errors that do not count as a failure, beside what a database says of

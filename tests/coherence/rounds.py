@@ -9,16 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from ..databases import Database, create_database, drop_database, sqlite_url
+from .faults.catalogue import FAULTS
+from .faults.perform import perform
 from .plan import Plan
 from .run import Verdict, run
-
-try:
-    from .faults.catalogue import FAULTS
-    from .faults.stage import staged
-except ImportError:  # this form of the package has none
-    FAULTS: Any = {}  # type: ignore[no-redef]
-
-__all__ = ["FAULTS", "database_of", "play"]
 
 
 @contextmanager
@@ -50,5 +44,6 @@ def play(
         made = Plan(kind, database.url, isolation, **plan)
         if not faults:
             return run(made, processes, progress, logs=logs)
-        with staged([FAULTS[name] for name in faults], made) as stage:
-            return run(stage.plan, processes, progress, disturbers=stage.disturbers, logs=logs)
+        chosen = [FAULTS[name] for name in faults]
+        verdict, _ = perform(chosen, made, processes, progress, logs=logs)
+        return verdict

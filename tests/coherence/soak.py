@@ -15,7 +15,8 @@ import time
 from ..databases import SERVICES, unavailable
 from .__main__ import show
 from .crew import WorkerFailed
-from .rounds import FAULTS, play
+from .faults.catalogue import FAULTS
+from .rounds import play
 from .table import Total, totals
 from .workloads.catalogue import WORKLOADS
 from .workloads.tables import LEVELS
@@ -54,23 +55,23 @@ class Soak:
         chosen = options.database or LEVELS
         places = [(kind, level) for kind in chosen if self._answers(kind) for level in LEVELS[kind]]
         workloads = itertools.cycle(options.workload or WORKLOADS)
-        faults = itertools.cycle(self._faults())
         for number in itertools.count() if places else ():
             kind, isolation = places[number % len(places)]
             if number >= len(places) and self._left() < options.seconds:
                 return
-            fault = next(faults)
-            if fault and kind not in FAULTS[fault].on:
-                fault = ""
+            fault = self._fault(kind, number % len(places), number // len(places))
             workload = next(workloads)
             if fault and WORKLOADS[workload].is_async:
                 workload = next(name for name in workloads if not WORKLOADS[name].is_async)
             self._play(number, kind, isolation, workload, fault)
 
-    def _faults(self) -> list[str]:
-        """Every other round has one."""
+    def _fault(self, kind: str, place: int, turn: int) -> str:
+        """Each place has a fault every other turn, and all that can happen there one by one."""
         chosen = self._options.fault or FAULTS
-        return [each for name in chosen if name != "none" for each in ("", name)] or [""]
+        possible = [name for name in chosen if name != "none" and kind in FAULTS[name].on]
+        if not possible or (place + turn) % 2 == 0:
+            return ""
+        return possible[(place + turn // 2) % len(possible)]
 
     def _left(self) -> float:
         left: float = self._options.minutes * 60 - (time.monotonic() - self._begun)

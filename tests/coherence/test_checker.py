@@ -501,3 +501,9 @@ def test_an_anomaly_is_a_story() -> None:
         "B request",
         "B read x: x=0:start",
     ]
+
+
+def test_who_was_killed_in_his_commit_has_committed_when_the_write_is_found() -> None:
+    story = KILLED_IN_COMMIT + "fault found a1\nC request\nC read x: x=0:start"
+    (found,) = Checker(parse(story), record={"a1"}).anomalies
+    assert found.name == anomaly.STALE

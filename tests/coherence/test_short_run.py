@@ -31,9 +31,9 @@ SECONDS = float(os.environ.get("COHERENT_CACHE_RUN_SECONDS", "1.2"))
 #: Which workload runs at which of the levels of `LEVELS`, and one that is left.
 PLAYED = {
     "sqlite-wal": ["mixed", "orm", "async", "slow"],
-    "sqlite-journal": ["pruned", "hot", "many"],
-    "postgresql": ["several", "two-tables", "orm-keep"],
-    "mariadb": ["nested", "async-orm", "long"],
+    "sqlite-journal": ["async-orm", "hot", "many", "pruned"],
+    "postgresql": ["pruned", "two-tables", "orm-keep", "several"],
+    "mariadb": ["nested", "long", "pruned"],
 }
 
 

@@ -21,7 +21,8 @@ class Write:
     part: Part
     event: Event
     transaction: Transaction
-    #: When its COMMIT was asked for and when it returned; None if that never was.
+    #: When its COMMIT was asked for and when it returned, or when somebody has found the write in
+    #: the database after that; None if that never was.
     commit: Event | None = None
     committed: Event | None = None
     #: When its savepoint or its transaction was rolled back.
@@ -77,8 +78,17 @@ class Writes:
         self._writes: dict[str, Write] = {}
         #: Writes whose COMMIT returned and that the database does not have, or the reverse.
         self.contradictions: list[Write] = []
+        found = []
         for thread in by_thread(events):
-            self._follow(thread)
+            if thread[0].who == "fault":
+                found += [event for event in thread if event.what == "found"]
+            else:
+                self._follow(thread)
+        # Who was killed in his COMMIT, or lost his connection, does not say that it returned.
+        for event in found:
+            write = self._writes.get(event.name)
+            if write is not None and write.committed is None:
+                write.committed = event
         if record is not None:
             self._compare(record)
         self._returned: dict[str, tuple[list[int], list[Write]]] = {}

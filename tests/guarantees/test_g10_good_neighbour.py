@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import Any
 
 import pytest
 from sqlalchemy import select, text
 from sqlalchemy.exc import DBAPIError
+
+from coherent_cache import cached, loading
 
 from ..workers import PageText, Worker, page, put
 from .helpers import SECONDS, Gate, begin_with, elsewhere, in_thread
@@ -256,3 +259,85 @@ def test_g10_transactions_that_lock_keep_what_is_cached(worker: Worker) -> None:
         with locking.cache_manager.request(), locking.cache_manager.begin():
             assert locking.wiki.names == {"Front", "Back"}
     assert locking.wiki.calls == 2
+
+
+@pytest.mark.on("postgresql", "mariadb")
+def test_g10_a_load_that_waits_behind_a_writer(worker: Worker, other: Worker) -> None:
+    """A request has read the table, a writer wants it for himself and waits for that request, and a
+    load of another thread waits behind the writer.  The request reads the value being loaded."""
+    worker.write("Front", "old")
+    worker.cache_manager.evict()
+    gate = Gate()
+    worker.wiki.before = gate
+    wanted = (
+        "LOCK TABLE page IN ACCESS EXCLUSIVE MODE"
+        if worker.database.kind == "postgresql"
+        else "ALTER TABLE page COMMENT 'changed'"
+    )
+
+    def write() -> None:
+        with other.engine.begin() as connection:
+            connection.exec_driver_sql(wanted)
+
+    with worker.cache_manager.request(), worker.engine.begin() as connection:
+        connection.execute(select(page.c.name)).all()
+        load = in_thread(lambda: worker.wiki.names)
+        gate.wait()
+        writer = in_thread(write)
+        _until_waiting(worker, 1)
+        worker.wiki.before = lambda: None
+        gate.open()
+        _until_waiting(worker, 2)
+        assert worker.wiki.names == {"Front"}
+        assert not writer.done()
+    writer.result(SECONDS)
+    assert load.result(SECONDS) == {"Front"}
+
+
+def test_g10_a_load_that_waits_behind_a_writer_for_ever(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same with a load that ends after the request only; somebody who holds no lock waits."""
+    monkeypatch.setattr(loading, "_PATIENCE", 0.01)
+    gate = Gate()
+
+    class Names:
+        env = worker
+        calls = 0
+
+        @cached
+        def value(self) -> frozenset[str]:
+            Names.calls += 1
+            with worker.cache_manager.connect() as connection:
+                found = frozenset(connection.scalars(select(page.c.name)))
+                if Names.calls == 1:
+                    gate()
+            return found
+
+    load = in_thread(lambda: Names().value)
+    gate.wait()
+    patient = in_thread(lambda: Names().value)
+    with worker.cache_manager.request(), worker.engine.begin() as connection:
+        connection.execute(select(page.c.name)).all()
+        assert Names().value == frozenset()
+    assert not load.done()
+    gate.open()
+    assert load.result(SECONDS) == patient.result(SECONDS) == frozenset()
+    assert Names.calls == 2
+
+
+def _until_waiting(worker: Worker, number: int) -> None:
+    """The server is asked: nothing else shows that a statement waits for a lock."""
+    query = (
+        "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'page'::regclass"
+        if worker.database.kind == "postgresql"
+        else "SELECT count(*) FROM information_schema.processlist WHERE db = DATABASE() "
+        "AND state LIKE 'Waiting for table metadata lock%%'"
+    )
+    engine = worker.database.engine(isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        for _ in range(500):
+            if connection.exec_driver_sql(query).scalar() == number:
+                return
+            time.sleep(0.01)
+    raise AssertionError(f"there are not {number} who wait")

@@ -422,3 +422,21 @@ def test_case_10_value_of_an_open_transaction(worker: Worker, other: Worker) -> 
         worker.cache_manager.evict()
         assert PageText(worker, "Front").text == "new"
     assert worker.read("Front") == other.read("Front") == "new"
+
+
+@pytest.mark.on("postgresql")
+def test_case_10_pruned_below_the_only_row_known(worker: Worker, other: Worker) -> None:
+    """A process knows one row of the ledger and none below it: a transaction with a lower number is
+    open.  That one commits and its row is pruned; the row that the process knows is still there."""
+    worker.write("Front", "old")
+    writer = Worker(worker.database)
+    with other.engine.begin() as connection:
+        put(connection, "Front", "new")  # takes the lower number
+        del PageText(other, "Front").text
+        writer.write("Back", "text")
+        writer.cache_manager.prune(keep=1)
+        assert worker.read("Front") == "old"
+        worker.cache_manager.close()  # so that it looks anew
+        assert worker.read("Front") == worker.read("Front") == "old"
+    writer.cache_manager.prune(keep=1)
+    assert worker.read("Front") == "new"

@@ -142,3 +142,21 @@ def test_case_12_load_under_way(worker: Worker) -> None:
             forked.set()
         assert made.join() == {"Front"}
         assert running.result() == {"Front"}
+
+
+def test_case_12_inside_a_retriever(worker: Worker) -> None:
+    """The child is not in the load that its parent is in the middle of: it may read that very
+    value, and what it reads is not what the parent's value depends on."""
+    worker.write("Front", "text")
+    answers: list[Any] = []
+
+    def child() -> Any:
+        worker.wiki.before = lambda: None
+        return worker.wiki.names, worker.wiki.names, worker.read("Front")
+
+    def forked() -> None:
+        answers.append(fork(child).join())
+
+    worker.wiki.before = forked
+    assert worker.wiki.names == {"Front"}
+    assert answers == [({"Front"}, {"Front"}, "text")]

@@ -17,7 +17,7 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.pool import QueuePool
 
-from coherent_cache import RecursiveRetrieverError, cached
+from coherent_cache import RecursiveRetrieverError, cached, loading
 
 from ..schedules.schedule import Schedule
 from ..workers import PageText, Worker, page, put
@@ -306,6 +306,13 @@ def pool_of_one(worker: Worker) -> Worker:
     return Worker(worker.database, engine=engine)
 
 
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who waits for a load that he should not wait for does so for ever, not for a second."""
+    monkeypatch.setattr(loading, "_PATIENCE", None)
+
+
+@pytest.mark.usefixtures("patient")
 def test_case_16_pool_of_one(worker: Worker) -> None:
     """One connection for all threads.  The one who loads waits for it, the one who has it wants
     what is being loaded: he loads it himself."""
@@ -329,6 +336,7 @@ def test_case_16_pool_of_one(worker: Worker) -> None:
     assert leader.result(SECONDS) == frozenset()
 
 
+@pytest.mark.usefixtures("patient")
 def test_case_16_pool_of_one_between_two_connections(worker: Worker) -> None:
     """The one who loads has given his connection back and will need it again; meanwhile another
     thread has got it, and wants what is being loaded."""

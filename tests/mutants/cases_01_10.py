@@ -270,7 +270,7 @@ MUTANTS = [
     Mutant(
         "no-anchor-and-yet-joined",
         "ledger/postgresql.py",
-        "            or (anchor is _NO_ROW and found and horizon != before)\n",
+        "            or (anchor is _NO_ROW and horizon != before)\n",
         "",
         (f"{C10}::test_case_10_first_row_where_the_table_was_made_empty",),
     ),
@@ -337,5 +337,13 @@ MUTANTS = [
         '        execute("SET autocommit = 1", ())\n',
         "",
         (f"{C07}::test_case_07_prepared_transaction_holds_up_nobody",),
+    ),
+    Mutant(
+        "without-an-anchor-only-new-rows-count",
+        "ledger/postgresql.py",
+        "            or (anchor is _NO_ROW and horizon != before)\n",
+        "            or (anchor is _NO_ROW and found and horizon != before)\n",
+        (f"{C10}::test_case_10_pruned_below_the_only_row_known",),
+        core=True,
     ),
 ]

@@ -42,6 +42,13 @@ MUTANTS = [
         core=True,
     ),
     Mutant(
+        "load-survives-fork",
+        "load.py",
+        "    current_load.set(None)\n",
+        "    pass\n",
+        (_12 + "inside_a_retriever",),
+    ),
+    Mutant(
         "store-lock-survives-fork",
         "store.py",
         "        self._lock = threading.Lock()\n        self._label += 1\n",

@@ -475,4 +475,57 @@ MUTANTS = [
         'FileLock(lock_path(self._engine, self._ledger.tables, "other"), timeout=0)',
         ("test_pruning.py::test_one_process_of_a_host_at_a_time",),
     ),
+    Mutant(
+        "a-request-forgets-what-was-deleted-before-its-sessions",
+        "watch.py",
+        "        if keys and self.carries(transaction):\n",
+        "        if False:\n",
+        ("test_finding_transactions.py::test_session_that_was_never_used_before_the_del",),
+    ),
+    Mutant(
+        "a-retried-write-lost-its-del",
+        "transaction.py",
+        "        if pending and outcome is Outcome.COMMITTED and self.scope is not None:\n",
+        "        if pending and self.scope is not None:\n",
+        ("test_finding_transactions.py::test_session_that_was_never_used_and_rolls_back_first",),
+    ),
+    Mutant(
+        "a-select-that-writes-is-not-noticed-at-the-commit",
+        "watch.py",
+        "            self._claim_if_written(transaction)\n            try:\n",
+        "            try:\n",
+        ("test_finding_transactions.py::test_session_that_was_never_used_and_writes_by_a_select",),
+    ),
+    Mutant(
+        "a-del-beside-an-open-transaction-forgets-the-others",
+        "invalidation.py",
+        "                connections, sessions = scope.near_connections(), scope.near_sessions()\n",
+        "                connections, sessions = iter(()), iter(())\n",
+        ("test_finding_transactions.py::test_one_that_has_not_begun_beside_an_open_one",),
+    ),
+    Mutant(
+        "read-before-the-first-statement-stays",
+        "watch.py",
+        "            transaction.invalidate_early(early, views_around(self._core))\n",
+        "            transaction.invalidate(early)\n",
+        ("test_finding_transactions.py::test_read_between_del_and_the_first_statement",),
+    ),
+    Mutant(
+        "a-request-is-told-of-everything-in-anothers-transaction",
+        "invalidation.py",
+        "None if given or transaction in own else keys)",
+        "None)",
+        ("test_finding_transactions.py::test_a_del_that_reached_anothers_transaction",),
+    ),
+    Mutant(
+        "who-may-hold-a-lock-waits-for-ever",
+        "loading.py",
+        "    return _PATIENCE if read.chain.may_hold_locks else None\n",
+        "    return None\n",
+        (
+            "guarantees/test_g10_good_neighbour.py::test_g10_a_load_that_waits_behind_a_writer",
+            "guarantees/test_g10_good_neighbour.py"
+            "::test_g10_a_load_that_waits_behind_a_writer_for_ever",
+        ),
+    ),
 ]

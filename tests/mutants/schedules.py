@@ -16,7 +16,7 @@ MUTANTS = [
         "view.py",
         "        if self.changes != changes and kept is entry:\n",
         "        if False:\n",
-        (f"{S01}03_kept_after_the_del",),
+        (f"{S01}03_kept_after_the_del", f"{S01}03_taken_over_after_the_del"),
         core=True,
     ),
     Mutant(

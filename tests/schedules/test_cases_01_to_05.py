@@ -127,6 +127,26 @@ def test_case_03_kept_after_the_del(worker: Worker, schedule: Schedule) -> None:
         assert PageText(worker, "Front").text == "new"
 
 
+def test_case_03_taken_over_after_the_del(worker: Worker, schedule: Schedule) -> None:
+    """The same with a value that the process knows, in a request that has looked at the ledger."""
+    worker.write("Front", "old")
+    assert worker.read("Front") == "old"
+    with worker.cache_manager.request():
+        assert worker.wiki.names == {"Front"}
+        contexts = [contextvars.copy_context() for _ in range(2)]
+        played = schedule(
+            """
+            reader   reaches  view: value found, not kept
+            writer   ends
+            reader   ends
+            """,
+            reader=lambda: contexts[0].run(lambda: PageText(worker, "Front").text),
+            writer=lambda: contexts[1].run(worker.write, "Front", "new"),
+        )
+        assert played["reader"] == "old"
+        assert PageText(worker, "Front").text == "new"
+
+
 def test_case_03_memorised_after_the_del(worker: Worker, schedule: Schedule) -> None:
     """The same one step later: the value is in the view, and not yet where the next read looks
     first."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,8 +12,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.schema import CreateSchema, DropSchema
 
 from coherent_cache import CacheManager, ConfigurationError, make_key
-from coherent_cache.drivers import Result
+from coherent_cache.drivers import Result, cursor_execute
 from coherent_cache.errors import CacheError
+from coherent_cache.side import SideConnection
 
 from ..databases import Database
 from ..workers import Worker
@@ -57,16 +59,9 @@ NAMES = [
 @pytest.fixture
 def statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Every statement the library sends past SQLAlchemy's events, as it is written."""
-    import coherent_cache.access
-    import coherent_cache.drivers
-    import coherent_cache.effects
-    import coherent_cache.probe
-    import coherent_cache.side
-    import coherent_cache.watch
-    import coherent_cache.writing
-
     sent: list[str] = []
-    original = coherent_cache.drivers.cursor_execute
+    original = cursor_execute
+    run = SideConnection.run
 
     def recording(dialect: Any, connect: Any) -> Any:
         execute = original(dialect, connect)
@@ -77,9 +72,15 @@ def statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
         return run
 
-    package = coherent_cache
-    for module in ("access", "effects", "probe", "side", "watch", "writing"):
-        monkeypatch.setattr(getattr(package, module), "cursor_execute", recording)
+    def recorded(self: SideConnection, statement: str, parameters: Any) -> Result:
+        sent.append(statement)
+        return run(self, statement, parameters)
+
+    # Wherever it was imported to: none may be missed.
+    for name, module in list(sys.modules.items()):
+        if name.startswith("coherent_cache.") and hasattr(module, "cursor_execute"):
+            monkeypatch.setattr(module, "cursor_execute", recording)
+    monkeypatch.setattr(SideConnection, "run", recorded)
     return sent
 
 

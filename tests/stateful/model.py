@@ -30,6 +30,8 @@ class Level:
 
     values: dict[str, str | None] = field(default_factory=dict)
     dropped: set[str] = field(default_factory=set)
+    #: Without a `del` a value that was read before a later write stays what it is.
+    earlier: set[tuple[str, str | None]] = field(default_factory=set)
 
 
 class Expected:
@@ -61,6 +63,7 @@ class Expected:
 
     def write(self, name: str, value: str) -> None:
         self.levels[-1].values[name] = value
+        self.levels[-1].earlier.add((name, value))
 
     def delete(self, name: str) -> None:
         if self.levels:
@@ -79,6 +82,7 @@ class Expected:
         inner = self.levels.pop()
         self.levels[-1].values.update(inner.values)
         self.levels[-1].dropped |= inner.dropped
+        self.levels[-1].earlier |= inner.earlier
 
     def rollback_to(self) -> None:
         self.levels[-1] = Level()
@@ -121,7 +125,7 @@ class Expected:
         if own and name not in self.not_yet_dropped():
             return {own[-1]}
         found = self.truth.since(name, max(moment, self._floor.get(name, 0)))
-        return found | set(own)
+        return found | {text for level in self.levels for of, text in level.earlier if of == name}
 
     def check(self, slot: str, names: str, value: object, moment: int) -> None:
         """*slot* was read, and computed from the pages *names*; *value* has one text for each."""

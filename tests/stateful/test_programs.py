@@ -55,7 +55,7 @@ def test_programs(database: Database, number: int) -> None:
     levels: list[str | None] = [*LEVELS.get(database.kind, [None])]
     if number < len(levels):
         prepare(database)
-        run(database, levels[number], 30)
+        run(database, levels[number], 20)
 
 
 # A machine that cannot fail would show nothing.

@@ -90,10 +90,16 @@ LEVELS = {
 }
 
 
+#: How long a statement waits for a lock, in seconds, before it is an error that is counted.
+_LOCK_WAIT = 5
+
+
 def make_engine(database: Database, isolation: str, **options: Any) -> Engine:
     """An engine at an isolation level, one of `SQLITE_BEGINS` on SQLite."""
     if not database.is_sqlite:
-        return database.engine(isolation_level=isolation, **options)
+        engine = database.engine(isolation_level=isolation, **options)
+        _wait_no_longer(engine)
+        return engine
     engine = database.engine(connect_args={"timeout": 20}, **options)
     _begin_by(engine, isolation)
     return engine
@@ -102,10 +108,23 @@ def make_engine(database: Database, isolation: str, **options: Any) -> Engine:
 def make_async_engine(database: Database, isolation: str, **options: Any) -> AsyncEngine:
     """`make_engine`, asynchronous."""
     if not database.is_sqlite:
-        return database.async_engine(isolation_level=isolation, **options)
+        engine = database.async_engine(isolation_level=isolation, **options)
+        _wait_no_longer(engine.sync_engine)
+        return engine
     engine = database.async_engine(connect_args={"timeout": 20}, **options)
     _begin_by(engine.sync_engine, isolation)
     return engine
+
+
+def _wait_no_longer(engine: Engine) -> None:
+    if engine.dialect.name not in ("mysql", "mariadb"):
+        return
+
+    @event.listens_for(engine, "connect")
+    def set_timeout(dbapi_connection: Any, _: Any) -> None:
+        cursor = dbapi_connection.cursor()
+        cursor.execute(f"SET SESSION innodb_lock_wait_timeout = {_LOCK_WAIT}")
+        cursor.close()
 
 
 def _begin_by(engine: Engine, isolation: str) -> None:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 import threading
 import traceback
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from ...databases import Database
 from .. import broken
+from ..faults import broken as broken_by_faults
 from ..history import Log
 from ..plan import Plan
 from .attributes import Item
@@ -29,6 +32,19 @@ def workload_of(plan: Plan) -> Workload:
     return replace(found, items=plan.items) if plan.items else found
 
 
+@dataclass(frozen=True)
+class Inside:
+    """What `Plan.within` is given of a worker."""
+
+    plan: Plan
+    env: Environment
+    name: str
+    #: Where the logs are.
+    logs: Path
+    #: When the work ends (`time.monotonic`).
+    until: float
+
+
 class Place:
     """What a worker has of those who started it."""
 
@@ -43,6 +59,18 @@ class Place:
         self._place = place
         self._pipe = pipe
         self._done = done
+
+    @property
+    def engine_options(self) -> dict[str, Any]:
+        return {"pool_size": self.plan.threads + 2, **self.plan.engine}
+
+    @contextlib.contextmanager
+    def within(self, env: Environment, until: float) -> Iterator[None]:
+        """What the plan wraps around the work."""
+        with contextlib.ExitStack() as stack:
+            for wrap in self.plan.within:
+                stack.enter_context(wrap(Inside(self.plan, env, self.name, self.logs, until)))
+            yield
 
     def until(self) -> float:
         """Be ready; return when the time is over."""
@@ -73,7 +101,7 @@ def work(plan: Plan, place: int, life: int, logs: Path, pipe: Connection, done: 
     """The whole life of a worker."""
     try:
         if plan.broken:
-            broken.CACHES[plan.broken]()
+            {**broken.CACHES, **broken_by_faults.CACHES}[plan.broken]()
         here = Place(plan, place, life, logs, pipe, done)
         if here.workload.is_async:
             asyncio.run(_run_tasks(here))
@@ -86,7 +114,7 @@ def work(plan: Plan, place: int, life: int, logs: Path, pipe: Connection, done: 
 
 def _run_threads(here: Place) -> None:
     plan = here.plan
-    engine = make_engine(here.database, plan.isolation, pool_size=plan.threads + 2)
+    engine = make_engine(here.database, plan.isolation, **here.engine_options)
     env = here.environment(engine)
     drive(here.warm_up(env))
     clients = here.clients(env)
@@ -100,12 +128,13 @@ def _run_threads(here: Place) -> None:
             failed.append(error)
 
     running = [threading.Thread(target=body, args=(client,)) for client in clients]
-    for one in running:
-        one.start()
-    for one in running:
-        while one.is_alive():
-            one.join(0.2)
-            here.progress(clients)
+    with here.within(env, until):
+        for one in running:
+            one.start()
+        for one in running:
+            while one.is_alive():
+                one.join(0.2)
+                here.progress(clients)
     if failed:
         raise failed[0]
     env.cache_manager.close()
@@ -114,15 +143,16 @@ def _run_threads(here: Place) -> None:
 
 async def _run_tasks(here: Place) -> None:
     plan = here.plan
-    engine = make_async_engine(here.database, plan.isolation, pool_size=plan.threads + 2)
+    engine = make_async_engine(here.database, plan.isolation, **here.engine_options)
     env = here.environment(engine)
     await here.warm_up(env)
     clients = here.clients(env)
     until = here.until()
-    async with asyncio.TaskGroup() as group:
-        tasks = {group.create_task(client.run(until)) for client in clients}
-        while tasks:
-            _, tasks = await asyncio.wait(tasks, timeout=0.2)
-            here.progress(clients)
+    with here.within(env, until):
+        async with asyncio.TaskGroup() as group:
+            tasks = {group.create_task(client.run(until)) for client in clients}
+            while tasks:
+                _, tasks = await asyncio.wait(tasks, timeout=0.2)
+                here.progress(clients)
     await env.cache_manager.aclose()
     await engine.dispose()
