@@ -204,9 +204,17 @@ class Loader:
         return await self._acompute(read, compute)
 
     def _take(self, read: _Read, flight: Flight) -> Entry | None:
-        """What the flight brought, if it is new enough for this view."""
+        """What the flight brought, if it is new enough for this view and was computed from nothing
+        that the reader has invalidated.
+
+        The interleaving this guards against: a request invalidates what the value depends on, takes
+        the value from another's load, keeps it, and only then writes.
+        (Test: test_case_03_taken_from_another_request_after_the_del.)
+        """
         entry = flight.future.result()  # raises what the retriever raised
         if entry is None or entry.label < read.view.label:
+            return None
+        if self._hides(read.scope, entry.keys):
             return None
         read.view.hits += 1
         return read.keep(entry)

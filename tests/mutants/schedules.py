@@ -104,4 +104,12 @@ MUTANTS = [
         "        for watch in",
         (f"{S11}12_fork_while_another_thread_joins_a_load",),
     ),
+    Mutant(
+        "what-another-loads-is-taken-although-it-was-invalidated",
+        "loading.py",
+        "        if self._hides(read.scope, entry.keys):\n            return None\n        read.view.hits += 1\n",
+        "        read.view.hits += 1\n",
+        (f"{S01}03_taken_from_another_request_after_the_del",),
+        core=True,
+    ),
 ]

@@ -6,9 +6,12 @@ import contextvars
 from typing import Any
 
 import pytest
+from sqlalchemy import select
+
+from coherent_cache import cached
 
 from ..hard_cases.support import ledger_rows
-from ..workers import PageText, Worker, put
+from ..workers import PageText, Worker, page, put
 from .acts import look
 from .schedule import Schedule
 
@@ -166,6 +169,49 @@ def test_case_03_memorised_after_the_del(worker: Worker, schedule: Schedule) -> 
         )
         assert played["reader"] == "old"
         assert shown.text == "new"
+
+
+def test_case_03_taken_from_another_request_after_the_del(
+    worker: Worker, schedule: Schedule
+) -> None:
+    """A request has invalidated what a value depends on, and takes that value from another request
+    that is just loading it; then it writes.  (Both hold a connection, or it would not wait.)"""
+
+    class Total:
+        env = worker
+
+        @cached
+        def value(self) -> str | None:
+            return PageText(worker, "Front").text
+
+    worker.write("Front", "old")
+    worker.write("Other", "old")
+    worker.read("Front")
+
+    def load() -> str | None:
+        with worker.cache_manager.request(), worker.engine.begin() as connection:
+            connection.execute(select(page.c.name)).all()
+            return Total().value
+
+    def request() -> list[str | None]:
+        with worker.cache_manager.request(), worker.engine.begin() as connection:
+            connection.execute(select(page.c.name)).all()
+            del PageText(worker, "Front").text
+            seen = [Total().value]
+            put(connection, "Front", "mine")
+            return [*seen, Total().value, PageText(worker, "Front").text]
+
+    played = schedule(
+        """
+        loader  reaches  load: data read, transactions not asked
+        writer  reaches  load: joined or led
+        loader  ends
+        writer  ends
+        """,
+        loader=load,
+        writer=request,
+    )
+    assert played == {"loader": "old", "writer": ["old", "mine", "mine"]}
 
 
 def test_case_04_del_in_a_savepoint(worker: Worker, other: Worker, schedule: Schedule) -> None:
