@@ -52,8 +52,10 @@ def test_what_is_read_no_more_leaves_too() -> None:
         if store.get(Slot(key)) is None:
             put(store, key)
         put(store, f"scanned {number}")
-    # There is room for ten of them beside the eighty and the scan's own tenth.
-    assert len([number for number in range(50) if has(store, f"used once {number}")]) <= 10
+    # Ten of them have room beside the eighty and the scan's own tenth, and a few more instead of
+    # keys that the ghost has forgotten: it keeps hashes, which differ from run to run.
+    assert sum(has(store, f"used once {number}") for number in range(50)) <= 25
+    assert sum(has(store, f"used now {number}") for number in range(80)) >= 60
 
 
 def test_what_comes_back_stays_longer() -> None:
