@@ -8,7 +8,7 @@
 
    A row's version is a number that never comes back, so a value tells what it was computed from.
 
-   The ledger is that of POSTGRESQL, MARIADB or SQLITE.  A mutant is a macro that takes one
+   The ledger is that of POSTGRESQL, its STANDBY, MARIADB or SQLITE.  A mutant is a macro that takes one
    protection out.  Each step that is atomic in the code is one here, and no other is. */
 
 /* Of each thread: how many requests it has, how often it may read anew in one, and whether it may
@@ -97,7 +97,7 @@ bit  session;              /* changes when the database restarts */
 hidden byte i, j;
 hidden byte g1_strict, g3_own_writes, g5_clean, g4_atomic;
 
-#ifdef POSTGRESQL
+#if defined(POSTGRESQL) || defined(STANDBY)
 #include "postgresql.pml"
 #endif
 #ifdef MARIADB
