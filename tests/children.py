@@ -56,7 +56,7 @@ def fork(function: Callable[[], Any], *, clean_exit: bool = False) -> Child:
     os.close(reader)
     signal.setitimer(signal.ITIMER_REAL, 0)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.alarm(60)
+    signal.alarm(25)
     answer: tuple[Any, str | None] = (None, "no answer")
     try:
         answer = (function(), None)
