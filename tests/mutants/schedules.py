@@ -14,8 +14,8 @@ MUTANTS = [
     Mutant(
         "a-view-keeps-what-was-loaded-before-a-del",
         "view.py",
-        "        if self.changes != changes and kept is entry:\n",
-        "        if False:\n",
+        " and self._invalidated_since(changes, entry):\n",
+        " and False:\n",
         (f"{S01}03_kept_after_the_del", f"{S01}03_taken_over_after_the_del"),
         core=True,
     ),
