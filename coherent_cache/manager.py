@@ -20,7 +20,7 @@ from .freshness import Freshness, Strict
 from .greenlets import spawn
 from .invalidation import AnyConnection, AnySession, Invalidator
 from .keys import check_key
-from .ledger import LedgerStatus
+from .ledger import Execute, LedgerStatus
 from .loading import Loader
 from .scope import current_view, open_view
 from .sessions import SessionWatch
@@ -296,13 +296,20 @@ class CacheManager:
         """
         deleted = 0
         while True:
-            count = self.core.access.run(
-                lambda execute: self.core.ledger.prune(execute, keep, batch)
-            )
-            deleted += count
-            if progress is not None:
-                progress(deleted)
-            if count == 0:
+            steps: Iterator[int] | None = None
+
+            def step(execute: Execute) -> int:
+                nonlocal steps
+                if steps is None:
+                    steps = self.core.ledger.prune(execute, keep, batch)
+                return next(steps, 0)
+
+            before = deleted
+            while (count := self.core.access.run(step)) > 0:
+                deleted += count
+                if progress is not None:
+                    progress(deleted)
+            if deleted == before:
                 return deleted
 
     async def averify_table(self) -> None:

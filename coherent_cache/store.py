@@ -71,6 +71,11 @@ class Store:
             found = found.next
         return None
 
+    def holds(self, entry: Entry) -> bool:
+        """Whether *entry* is here: nothing that was applied has invalidated it, nor is it evicted.
+        Without the lock, see `get`."""
+        return any(found is entry for found in self._variants(entry.key))
+
     @point(before="load: value made, not published", after="load: published, not kept")
     def publish(self, slot: Slot, entry: Entry) -> bool:
         """Keep *entry* for everybody, if it is clean and nothing it was computed from was
