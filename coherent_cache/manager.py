@@ -24,6 +24,7 @@ from .ledger import Execute, LedgerStatus
 from .loading import Loader
 from .scope import current_view, open_view
 from .sessions import SessionWatch
+from .shared import SharedValues, ValueTier
 from .source import ConnectionSource, SourceWatch
 from .store import Store
 from .tables import create_tables, verify_tables
@@ -49,6 +50,8 @@ class Statistics:
     evictions: int
     #: Retriever calls.
     loads: int
+    #: Values that were found in the tier.
+    tier_hits: int
     #: Checks of the ledger, each for all requests that waited for it.
     checks: int
     #: Seconds spent on them.
@@ -78,6 +81,7 @@ class CacheManager:
     :param freshness: `Strict` (what None means), or `Bounded`, which leaves checks out.
     :param prune_keep: how many of the newest rows of the ledger stay when it prunes itself.
     :param prune_every: after how many rows that this process wrote it does so; None: never.
+    :param tier: where values are shared with other processes, see `coherent_cache.tier.Tier`.
     """
 
     def __init__(
@@ -95,6 +99,7 @@ class CacheManager:
         freshness: Freshness | None = None,
         prune_keep: int = 10_000,
         prune_every: int | None = 1_000,
+        tier: ValueTier | None = None,
     ) -> None:
         if max_entries < 1:
             raise ConfigurationError(f"max_entries is at least 1, not {max_entries}")
@@ -116,7 +121,8 @@ class CacheManager:
         self.engine: Engine = self.core.engine
         self._sessions = SessionWatch(self.core)
         self._source = SourceWatch(self.core, source) if source is not None else None
-        self._loader = Loader(self.core, self._sessions, self._source)
+        self._shared = None if tier is None else SharedValues(self.core, tier)
+        self._loader = Loader(self.core, self._sessions, self._source, self._shared)
         self._invalidator = Invalidator(self.core, self._sessions, self._source)
         self.core.watches.append(EngineWatch(self.core, self.engine))
         for replica in replicas:
@@ -338,6 +344,7 @@ class CacheManager:
             size_bytes=self.core.store.size_bytes,
             evictions=self.core.store.evictions,
             loads=self._loader.loads,
+            tier_hits=self._loader.tier_hits,
             checks=self.core.access.checks,
             check_seconds=self.core.access.check_seconds,
         )
@@ -364,7 +371,7 @@ class CacheManager:
         """In a forked child: everything that belongs to the parent is left alone."""
         self.core.store.after_fork()
         self.core.access.after_fork()
-        self._loader = Loader(self.core, self._sessions, self._source)
+        self._loader = Loader(self.core, self._sessions, self._source, self._shared)
         for watch in self.core.watches:
             if not isinstance(watch.engine.pool, StaticPool) and not self.core.access.is_memory:
                 watch.engine.dispose(close=False)

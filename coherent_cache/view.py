@@ -16,9 +16,10 @@ _REMEMBERED = 64
 class View:
     """What one request sees: a position in the ledger, and the values it has read.
 
-    The figures are for showing: how many values came from memory (*hits*) or had to be computed
-    (*misses*), how many checks of the ledger were made and how long they took together.  A value
-    that the request reads again is not counted again.
+    The figures are for showing: how many values were there (*hits*; *tier_hits* of them in the
+    tier, the others in this process) or had to be computed (*misses*), how many checks of the
+    ledger were made and how long they took together.  A value that the request reads again is not
+    counted again.
     """
 
     __slots__ = (
@@ -35,6 +36,7 @@ class View:
         "memo",
         "misses",
         "scope",
+        "tier_hits",
         "values",
     )
 
@@ -61,6 +63,7 @@ class View:
         self.label = 0
         self.hits = 0
         self.misses = 0
+        self.tier_hits = 0
         self.checks = 0
         self.check_seconds = 0.0
 

@@ -7,7 +7,7 @@ from sqlalchemy.engine import Dialect
 from ..errors import UnsupportedDatabaseError
 from ..schema import LedgerTables
 from .base import Execute, LaneHolder, Ledger, LedgerStatus, News, Result
-from .generations import all_generations, generations
+from .generation import all_generations, generations
 from .mariadb import MariaDBLedger
 from .postgresql import PostgreSQLLedger
 from .sqlite import SQLiteLedger
