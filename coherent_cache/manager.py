@@ -22,6 +22,7 @@ from .invalidation import AnyConnection, AnySession, Invalidator
 from .keys import check_key
 from .ledger import Execute, LedgerStatus
 from .loading import Loader
+from .recall import generation_of, recall
 from .scope import current_view, open_view
 from .sessions import SessionWatch
 from .shared import SharedValues, ValueTier
@@ -121,6 +122,7 @@ class CacheManager:
         self.engine: Engine = self.core.engine
         self._sessions = SessionWatch(self.core)
         self._source = SourceWatch(self.core, source) if source is not None else None
+        self._tier = tier
         self._shared = None if tier is None else SharedValues(self.core, tier)
         self._loader = Loader(self.core, self._sessions, self._source, self._shared)
         self._invalidator = Invalidator(self.core, self._sessions, self._source)
@@ -211,10 +213,47 @@ class CacheManager:
             lambda: self.invalidate(target, attribute, session=session, connection=connection)
         )
 
-    def evict(self) -> None:
-        """Drop every value from this process's memory.  No other process is told: nothing became
-        invalid."""
-        self.core.store.clear()
+    def evict(self, target: Any = None, attribute: str | None = None) -> None:
+        """Drop values from this process's memory: all, that of a key, or that of the cached
+        attribute *attribute* of the object *target*.
+
+        Nothing became invalid and no other process is told: that is `invalidate`.  A request that
+        has read the value keeps it; the next read finds it in the tier or computes it.  No I/O.
+        """
+        if target is None:
+            self.core.store.clear()
+        else:
+            self.core.store.evict(_slot_of(target, attribute))
+
+    # Generations
+
+    def generation(self, target: Any, attribute: str | None = None) -> str | None:
+        """Return the generation that a key has at this moment, or the cached attribute *attribute*
+        of the object *target*: a text that changes with each invalidation that commits, and never
+        comes back.  None where there are none: for a database in memory, or a key that is
+        invalidated all the time.  One query.
+
+        It also changes when the ledger is pruned.  Other cached values that the attribute is
+        computed from have generations of their own.
+        """
+        return generation_of(self.core, _slot_of(target, attribute).key)
+
+    async def ageneration(self, target: Any, attribute: str | None = None) -> str | None:
+        """`generation` on an asynchronous engine."""
+        return await spawn(self.generation, target, attribute)
+
+    def recall(self, target: Any, attribute: str | None = None, *, generation: str) -> Any:
+        """Return the value that a key had under *generation*, or the cached attribute *attribute*
+        of the object *target*, for audits and tests.  Nothing is computed.
+
+        The tier keeps old values until it drops them by itself; this process has the current one at
+        most.  Raises `NotKeptError` if neither has it.
+        """
+        return recall(self.core, self._tier, _slot_of(target, attribute), generation)
+
+    async def arecall(self, target: Any, attribute: str | None = None, *, generation: str) -> Any:
+        """`recall` on an asynchronous engine."""
+        return await spawn(lambda: self.recall(target, attribute, generation=generation))
 
     # Connections and views
 
@@ -384,10 +423,21 @@ def _call(retriever: Callable[..., _T], instance: Any) -> Callable[[], _T]:
 
 
 def _keys_of(target: Any, attribute: str) -> frozenset[str]:
-    keys_of = getattr(getattr(type(target), attribute, None), "keys_of", None)
-    if keys_of is None:
+    keys: frozenset[str] = _descriptor(target, attribute).keys_of(target)
+    return keys
+
+
+def _slot_of(target: Any, attribute: str | None) -> Slot:
+    if attribute is None:
+        return Slot(check_key(target))
+    slot: Slot = _descriptor(target, attribute).slot_of(target)
+    return slot
+
+
+def _descriptor(target: Any, attribute: str) -> Any:
+    found = getattr(type(target), attribute, None)
+    if not hasattr(found, "keys_of"):
         raise ConfigurationError(
             f"{type(target).__qualname__}.{attribute} is not a cached attribute"
         )
-    keys: frozenset[str] = keys_of(target)
-    return keys
+    return found

@@ -97,7 +97,7 @@ class Reader:
             try:
                 return question(self._side.run)
             except DBAPIError as error:
-                if fresh or not error.connection_invalidated:
+                if not error.connection_invalidated or fresh:
                     raise
             self._side.open()
             return question(self._side.run)
