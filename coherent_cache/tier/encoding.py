@@ -100,8 +100,8 @@ class Encoder:
         # fifty lists, each of which holds the next one twice).
         if len(self._out) > self._max_bytes:
             raise TooLarge(
-                f"a value has more than {self._max_bytes} bytes; TypedSerializer(max_bytes=…) allows "
-                f"more",
+                f"a value has more than {self._max_bytes} bytes, which is what "
+                f"TypedSerializer(max_bytes=…) allows",
                 size_bytes=len(self._out),
                 max_bytes=self._max_bytes,
             )
