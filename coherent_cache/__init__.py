@@ -5,15 +5,20 @@ See `CacheManager` and `cached`.
 
 from .descriptors import CachedProperty, CachedPropertyBase, CachedSingletonProperty, cached
 from .errors import (
+    BadPayload,
     CacheError,
     ConfigurationError,
     InvalidationError,
     KeyTypeError,
     MissingManagerError,
     NotKeptError,
+    NotSerializable,
+    PayloadError,
     RecursiveRetrieverError,
+    SealingError,
     SynchronousUseError,
     TableError,
+    TooLarge,
     UnsupportedDatabaseError,
 )
 from .freshness import Bounded, Strict
@@ -28,6 +33,7 @@ from .view import View
 __version__ = "0.1.0"
 
 __all__ = [
+    "BadPayload",
     "Bounded",
     "CacheError",
     "CacheManager",
@@ -42,11 +48,15 @@ __all__ = [
     "LedgerTables",
     "MissingManagerError",
     "NotKeptError",
+    "NotSerializable",
+    "PayloadError",
     "RecursiveRetrieverError",
+    "SealingError",
     "Statistics",
     "Strict",
     "SynchronousUseError",
     "TableError",
+    "TooLarge",
     "UnsupportedDatabaseError",
     "View",
     "add_manager_source",
