@@ -82,7 +82,8 @@ class CacheManager:
     :param freshness: `Strict` (what None means), or `Bounded`, which leaves checks out.
     :param prune_keep: how many of the newest rows of the ledger stay when it prunes itself.
     :param prune_every: after how many rows that this process wrote it does so; None: never.
-    :param tier: where values are shared with other processes, see `coherent_cache.tier.Tier`.
+    :param tier: where values are shared with other processes: a `coherent_cache.tier.Tier`, or a
+        region of dogpile.cache, or several from the most local to the most global.
     """
 
     def __init__(
@@ -100,7 +101,7 @@ class CacheManager:
         freshness: Freshness | None = None,
         prune_keep: int = 10_000,
         prune_every: int | None = 1_000,
-        tier: ValueTier | None = None,
+        tier: Any = None,
     ) -> None:
         if max_entries < 1:
             raise ConfigurationError(f"max_entries is at least 1, not {max_entries}")
@@ -122,8 +123,8 @@ class CacheManager:
         self.engine: Engine = self.core.engine
         self._sessions = SessionWatch(self.core)
         self._source = SourceWatch(self.core, source) if source is not None else None
-        self._tier = tier
-        self._shared = None if tier is None else SharedValues(self.core, tier)
+        self._tier = _tier_of(tier)
+        self._shared = None if self._tier is None else SharedValues(self.core, self._tier)
         self._loader = Loader(self.core, self._sessions, self._source, self._shared)
         self._invalidator = Invalidator(self.core, self._sessions, self._source)
         self.core.watches.append(EngineWatch(self.core, self.engine))
@@ -420,6 +421,16 @@ def _call(retriever: Callable[..., _T], instance: Any) -> Callable[[], _T]:
     if instance is _NO_INSTANCE:
         return retriever
     return lambda: retriever(instance)
+
+
+def _tier_of(given: Any) -> ValueTier | None:
+    """What is given for a tier, which needs dogpile.cache only if it is."""
+    if given is None:
+        return None
+    from .tier import as_tier
+
+    tier: ValueTier = as_tier(given)
+    return tier
 
 
 def _keys_of(target: Any, attribute: str) -> frozenset[str]:

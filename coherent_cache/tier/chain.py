@@ -93,7 +93,7 @@ class Layer:
         self._lock = threading.Lock()
         self._counts = dict.fromkeys(self._counts, 0)
         self.breaker.after_fork()
-        self._disconnect()
+        self.disconnect()
 
     def _call(self, function: Callable[[], _T]) -> _T | None:
         """Call *function*, which returns something; None if it failed or is not to be called."""
@@ -105,7 +105,7 @@ class Layer:
             answer = function()
         except Exception as error:
             self._count(errors=1)
-            self._disconnect()
+            self.disconnect()
             if is_answer(error):
                 # Full, or not allowed to: it still has what it has (test_full).
                 self.breaker.succeeded(permit)
@@ -114,13 +114,14 @@ class Layer:
             return None
         except BaseException:
             # In the middle of an exchange: the answer that is still to come is nobody's.
-            self._disconnect()
+            self.disconnect()
             self.breaker.abandoned(permit)
             raise
         self.breaker.succeeded(permit)
         return answer
 
-    def _disconnect(self) -> None:
+    def disconnect(self) -> None:
+        """Close what its client does not look after itself."""
         try:
             self._storage.disconnect()
         except Exception:

@@ -196,7 +196,7 @@ def test_a_pool_without_time_out_is_refused() -> None:
 
     pool = redis.ConnectionPool(port=1)
     pool.connection_kwargs.pop("socket_timeout", None)
-    with pytest.raises(ConfigurationError, match="socket_timeout=0.25"):
+    with pytest.raises(ConfigurationError, match=r"socket_timeout=0\.25"):
         adopt(on_server("redis", 1, connection_pool=pool))
     pool = redis.ConnectionPool(port=1, socket_timeout=0.5)
     assert adopt(on_server("redis", 1, connection_pool=pool)).timeout == 0.5
