@@ -107,7 +107,7 @@ def test_not_at_another_address(
     assert refusal(by, sealed(by, **changes)) == reason
 
 
-addresses = st.fixed_dictionaries({name: any_text for name in ADDRESS})
+addresses = st.fixed_dictionaries(dict.fromkeys(ADDRESS, any_text))
 
 
 @fuzz

@@ -25,7 +25,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from coherent_cache import BadPayload, ConfigurationError, NotSerializable, TooLarge
-from coherent_cache.tier.encoding import MAX_DEPTH, MAX_EQUAL_HASHES
+from coherent_cache.tier.encoding import MAX_DEPTH, MAX_EQUAL_HASHES, MAX_FRACTION_BYTES
 from coherent_cache.tier.serializers import PickleSerializer, PlainForm, TypedSerializer
 
 fuzz = settings(
@@ -585,6 +585,20 @@ def test_bytes_that_are_nearly_right(value: Any, more: Any) -> None:
 def test_every_beginning_is_refused(value: Any) -> None:
     data = PLAIN.dumps(value)
     assert {read(data[:size]) for size in range(len(data))} == {"value"}
+
+
+def test_what_takes_the_square_of_its_length_is_refused() -> None:
+    """By its form, where the times below could tell it only after minutes."""
+    ints = [b"i\x0a" + (n * (2**61 - 1)).to_bytes(10, "big") for n in range(MAX_EQUAL_HASHES + 1)]
+    assert len(PLAIN.loads(b"<%c" % (len(ints) - 1) + b"".join(ints[1:]))) == MAX_EQUAL_HASHES
+    for tag in (b"<", b">"):
+        assert read(tag + b"%c" % len(ints) + b"".join(ints)) == "value"
+    assert read(b"{%c" % len(ints) + b"N".join(ints) + b"N") == "value"
+    one = b"i\x01\x01"
+    for size, reason in ((MAX_FRACTION_BYTES, None), (MAX_FRACTION_BYTES + 1, "value")):
+        long = b"i\xff" + size.to_bytes(4, "big") + b"\x7f" * size
+        assert read(b"Q" + long + one) == reason
+        assert read(b"Q" + one + long) == reason
 
 
 MEGABYTE = 1_000_000
