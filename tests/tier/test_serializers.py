@@ -54,6 +54,18 @@ class Level(enum.IntEnum):
     LOW = 1
 
 
+class Word(enum.StrEnum):
+    YES = "yes"
+
+
+class Pair(tuple[int, ...], enum.Enum):
+    ONE = (1, 2)
+
+
+class Mode(enum.IntFlag):
+    FAST = 1
+
+
 class Rights(enum.Flag):
     READ = enum.auto()
     WRITE = enum.auto()
@@ -101,7 +113,7 @@ class Odd(tzinfo):
 
 
 MONEY = PlainForm(cls=Money, to_plain=lambda m: m.amount, from_plain=Money, name="money")
-CLASSES = [Point, Colour, Level, Rights, Page, Slotted, MONEY]
+CLASSES = [Point, Colour, Level, Word, Pair, Mode, Rights, Page, Slotted, MONEY]
 PLAIN = TypedSerializer()
 WITH_CLASSES = TypedSerializer(CLASSES)
 
@@ -254,6 +266,9 @@ class Dict(dict[Any, Any]):
 REFUSED: list[Any] = [
     Point(1),
     Level.LOW,
+    Word.YES,
+    Pair.ONE,
+    Mode.FAST,
     Colour.RED,
     Rights.READ,
     Page("a"),
@@ -380,6 +395,10 @@ def test_keys_with_one_hash_are_refused() -> None:
         Colour.RED,
         Colour.PAIR,
         Level.LOW,
+        Word.YES,
+        Pair.ONE,
+        Mode.FAST,
+        Mode(6),
         Rights.READ,
         Rights.READ | Rights.WRITE,
         Rights(0),
