@@ -82,7 +82,10 @@ MUTANTS = [
         "tier/envelope.py",
         "            if text != ours:\n",
         "            if False:\n",
-        (f"{_ENVELOPE}::test_not_at_another_address", f"{_ENVELOPE}::test_any_bytes"),
+        (
+            f"{_ENVELOPE}::test_not_at_another_address",
+            f"{_ENVELOPE}::test_the_border_between_two_parts",
+        ),
     ),
     Mutant(
         "pickle-without-keys",

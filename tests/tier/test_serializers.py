@@ -363,7 +363,7 @@ def test_what_is_shared_is_written_again_and_again_up_to_a_limit() -> None:
     shared = [1]
     assert PLAIN.loads(PLAIN.dumps([shared, shared])) == [[1], [1]]
     tower: list[Any] = [None]
-    for _ in range(60):
+    for _ in range(20):
         tower = [tower, tower]
     with pytest.raises(TooLarge) as caught:
         TypedSerializer(max_bytes=10_000).dumps(tower)
