@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 from sqlalchemy import Engine
@@ -17,7 +18,7 @@ from .errors import SynchronousUseError
 from .explain import explain
 from .freshness import Freshness, LastLook
 from .greenlets import Mutex, in_greenlet, spawn, wait_in_greenlet
-from .ledger import Execute, LaneHolder, Ledger
+from .ledger import Execute, LaneHolder, Ledger, all_generations, generations
 from .points import point
 from .pruning import Pruner
 from .reader import MemoryReader, Reader
@@ -26,6 +27,8 @@ from .store import Store
 from .transaction import Transaction
 
 _T = TypeVar("_T")
+
+_log = logging.getLogger("coherent_cache")
 
 
 class _Connections:
@@ -103,6 +106,7 @@ class LedgerAccess:
         self._ledger = ledger
         self._store = store
         self._is_async = is_async
+        self._marked = False
         self._memory = _is_in_memory(engine)
         self._memory_of_thread = threading.local()
         self._memory_shared: Any = None
@@ -205,6 +209,43 @@ class LedgerAccess:
         except DBAPIError as error:
             self._raise(error)
             raise
+
+    def generations(
+        self, keys: Sequence[str], transactions: Iterable[Transaction], *, whole: bool = False
+    ) -> dict[str, str]:
+        """Return the generations of *keys* at a moment during this call, by one query; with *whole*
+        one that reads the whole ledger, for many keys.  What cannot be told is left out.
+
+        *transactions* are those open around the caller.
+        """
+        self.require_greenlet()
+        if self._memory:
+            return {}  # nobody else has this database
+        if self._engine.dialect.name == "sqlite" and any(
+            transaction.watch.holds_lock(transaction) for transaction in transactions
+        ):
+            return {}  # with a rollback journal the question might wait for ourselves
+        ask = all_generations if whole else generations
+        reader = self._current().reader
+        try:
+            found = reader.ask(lambda execute: ask(self._ledger, execute, keys))
+            if not found and not self._marked:
+                self._marked = True
+                self._mark()
+                found = reader.ask(lambda execute: ask(self._ledger, execute, keys))
+        except DBAPIError as error:
+            self._raise(error)
+        return found
+
+    def _mark(self) -> None:
+        try:
+            self._current().run(self._ledger.mark_first)
+        except DBAPIError as error:
+            _log.warning(
+                "the ledger has no mark and none can be written (%s): no tier and no snapshot is "
+                "used until the ledger is pruned by a process that may write it",
+                error.orig,
+            )
 
     def committed(self, rows: int) -> None:
         """This process has committed *rows* invalidations, or may have."""

@@ -12,7 +12,7 @@ import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
-from .entry import Slot
+from .entry import Slot, Variant
 from .errors import ConfigurationError, KeyTypeError
 from .getters import UNKNOWN, Getter, keyed_getter, known, singleton_getter
 from .keys import make_key
@@ -31,8 +31,12 @@ class CachedPropertyBase(property, Generic[_T]):
     gives the descriptor.  If the retriever is a coroutine function the attribute is awaitable.
     """
 
-    def __init__(self, retriever: Callable[[Any], _T], doc: str | None = None) -> None:
+    def __init__(
+        self, retriever: Callable[[Any], _T], doc: str | None = None, *, tier: bool = True
+    ) -> None:
         self.retriever = retriever
+        #: Whether its values may go to the manager's tier.
+        self.tier = tier
         #: The name it was first given in a class body, and that class.
         self.name: str | None = None
         self.owner: type | None = None
@@ -118,7 +122,7 @@ class CachedPropertyBase(property, Generic[_T]):
             return kept[1]
         found = self._slots.get(kind)
         if found is None:
-            found = self._slots.setdefault(kind, _Slots(kind))
+            found = self._slots.setdefault(kind, _Slots(kind, tier=self.tier))
         self._last = (kind, found)
         return found
 
@@ -146,7 +150,7 @@ class CachedSingletonProperty(CachedPropertyBase[_T]):
 
     def __call__(self, retriever: Callable[[Any], _R]) -> CachedProperty[_R]:
         """Make a keyed attribute of *retriever*."""
-        return CachedProperty(retriever, key=self.retriever)
+        return CachedProperty(retriever, key=self.retriever, tier=self.tier)
 
     def _make_getter(self) -> Getter:
         if self.is_async or type(self).key_of is not CachedPropertyBase.key_of:
@@ -171,9 +175,11 @@ class CachedProperty(CachedPropertyBase[_T]):
         retriever: Callable[[Any], _T],
         key: str | Callable[[Any], Any],
         doc: str | None = None,
+        *,
+        tier: bool = True,
     ) -> None:
         self.key = key
-        super().__init__(retriever, doc)
+        super().__init__(retriever, doc, tier=tier)
 
     def key_of(self, instance: Any) -> str:
         """See `CachedPropertyBase.key_of`."""
@@ -226,13 +232,14 @@ class CachedProperty(CachedPropertyBase[_T]):
         return self._read_slot(instance, slot) if value is UNKNOWN else value
 
 
-class _Slots(dict[Any, Slot]):
+class _Slots(dict[Any, Slot], Variant):
     """The slots of an attribute on instances of one class, by key part: the text of a key takes
     longer to write than to find.  It is their variant, too, so it is compared by identity."""
 
     __hash__ = object.__hash__  # type: ignore[assignment]
 
-    def __init__(self, kind: type) -> None:
+    def __init__(self, kind: type, *, tier: bool) -> None:
+        self.shared_as = name_for_others(kind) if tier else None
         #: Whether an instance is equal to itself only.
         self.by_identity = vars(object)["__hash__"] is kind.__hash__
 
@@ -247,6 +254,19 @@ class _Slots(dict[Any, Slot]):
 _REMEMBERED_PARTS = 4096
 
 
+#: The classes that have a name for other processes, by that name.
+_known_to_others: weakref.WeakValueDictionary[str, type] = weakref.WeakValueDictionary()
+
+
+def name_for_others(kind: type) -> str | None:
+    """What *kind* is called in every process of the application; None if that is not sure: a class
+    made in a function or a script, or the second one of its name."""
+    name = f"{kind.__module__}.{kind.__qualname__}"
+    if "<" in name or kind.__module__ == "__main__":
+        return None
+    return name if _known_to_others.setdefault(name, kind) is kind else None
+
+
 def _name_of(function: Any) -> str:
     """A name until the class body gives one; objects that are called may have none."""
     return str(getattr(function, "__qualname__", type(function).__qualname__))
@@ -258,25 +278,39 @@ _R = TypeVar("_R")
 class _KeyedDecorator:
     """What ``@cached("name")`` returns."""
 
-    def __init__(self, key: str | Callable[[Any], Any]) -> None:
+    def __init__(self, key: str | Callable[[Any], Any], tier: bool) -> None:
         self._key = key
+        self._tier = tier
 
     def __call__(self, retriever: Callable[[Any], _R]) -> CachedProperty[_R]:
-        return CachedProperty(retriever, key=self._key)
+        return CachedProperty(retriever, key=self._key, tier=self._tier)
+
+
+class _SingletonDecorator:
+    """What ``@cached(tier=False)`` returns."""
+
+    def __init__(self, tier: bool) -> None:
+        self._tier = tier
+
+    def __call__(self, retriever: Callable[[Any], _R]) -> CachedSingletonProperty[_R]:
+        return CachedSingletonProperty(retriever, tier=self._tier)
 
 
 @overload
 def cached(retriever: Callable[[Any], _T], /) -> CachedSingletonProperty[_T]: ...
 @overload
-def cached(key: str, /) -> _KeyedDecorator: ...
+def cached(key: str, /, *, tier: bool = True) -> _KeyedDecorator: ...
 @overload
-def cached(*, key: str | Callable[[Any], Any]) -> _KeyedDecorator: ...
+def cached(*, key: str | Callable[[Any], Any], tier: bool = True) -> _KeyedDecorator: ...
+@overload
+def cached(*, tier: bool) -> _SingletonDecorator: ...
 def cached(
     retriever: Callable[[Any], Any] | str | None = None,
     /,
     *,
     key: str | Callable[[Any], Any] | None = None,
-) -> CachedSingletonProperty[Any] | _KeyedDecorator:
+    tier: bool = True,
+) -> CachedSingletonProperty[Any] | _KeyedDecorator | _SingletonDecorator:
     """Turn a method into a cached attribute.
 
     ::
@@ -290,6 +324,10 @@ def cached(
         @cached(key=lambda self: (self.host, self.port))
         def banner(self): ...
 
+        @cached(tier=False)
+        def openings(self): ...         # stays in this process
+
+
     The method computes the value from the database; the value must not be changed by those who
     read it, since they all share it.  ``del obj.pages`` invalidates it with the open transaction.
     """
@@ -297,12 +335,14 @@ def cached(
         raise ConfigurationError("cached() takes a key or a method, not both")
     part = key if key is not None else retriever
     if isinstance(part, str):
-        return _KeyedDecorator(part)
+        return _KeyedDecorator(part, tier)
     if key is not None:
-        return _KeyedDecorator(key)
+        return _KeyedDecorator(key, tier)
+    if retriever is None and not tier:
+        return _SingletonDecorator(tier)
     if not callable(retriever):
         raise ConfigurationError(
             "cached() takes a method, the name of an attribute, or key=; use @cached, "
             "@cached('name') or @cached(key=...)"
         )
-    return CachedSingletonProperty(retriever)
+    return CachedSingletonProperty(retriever, tier=tier)

@@ -7,6 +7,16 @@ from typing import Any, NamedTuple, TypeAlias
 _NOBODY: frozenset[Any] = frozenset()
 
 
+class Variant:
+    """What tells apart values that share a key, in this process by identity.
+
+    *shared_as* tells them apart in every process; None where nothing does, or where the value is
+    not to leave this one.
+    """
+
+    shared_as: str | None = None
+
+
 class Slot(NamedTuple):
     """Where a value lives in this process.
 
@@ -64,6 +74,11 @@ class Entry:
         self.queue = 0
         self.uses = 0
         self.size = 0
+
+    @property
+    def slot(self) -> Slot:
+        """Where it lives."""
+        return Slot(self.key, self.variant)
 
     @property
     def keys(self) -> frozenset[str]:

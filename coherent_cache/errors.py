@@ -9,6 +9,7 @@
     │   └── TableError            the ledger's table is missing or of another shape
     ├── KeyTypeError              a key part has no stable text (also a TypeError)
     ├── RecursiveRetrieverError   a retriever needs its own value (also a RecursionError)
+    ├── NotKeptError              no value is kept of a generation (also a LookupError)
     ├── InvalidationError         the ledger could not be written, for a reason the user can mend
     ├── PayloadError              values as bytes, outside the process
     │   ├── SealingError          a value cannot leave the process
@@ -71,6 +72,15 @@ class RecursiveRetrieverError(CacheError, RecursionError):
     def __init__(self, keys: Sequence[str]) -> None:
         super().__init__("a retriever needs its own value: " + " → ".join(keys))
         self.keys = tuple(keys)
+
+
+class NotKeptError(CacheError, LookupError):
+    """Neither the tier nor this process has a value of the key under that generation."""
+
+    def __init__(self, key: str, generation: str) -> None:
+        super().__init__(f"no value of {key!r} is kept under the generation {generation!r}")
+        self.key = key
+        self.generation = generation
 
 
 class InvalidationError(CacheError):

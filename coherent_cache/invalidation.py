@@ -62,12 +62,20 @@ class Invalidator:
             else:
                 connections, sessions = scope.near_connections(), scope.near_sessions()
         views = list(views_around(self._core))
+        # Where the request has a transaction that carries the keys, the write is in that one.  What
+        # becomes of them in another's is its own business: it may go on after this one was undone,
+        # and the request would see a second value.
+        # (Test: test_a_del_that_was_undone_here_and_stays_in_anothers_transaction.)
+        alone = not any(transaction in own for transaction in targets)
         for transaction in targets:
             transaction.invalidate(keys)
             if self._source is not None and transaction.watch is self._source:
                 self._source.write(transaction, sorted(keys))
             for view in views:
-                transaction.concerns(view, None if given or transaction in own else keys)
+                if given or transaction in own:
+                    transaction.concerns(view)
+                elif alone:
+                    transaction.concerns(view, keys)
         for waiting_session in waiting:
             self._sessions.invalidate(waiting_session, keys)
         for view in views:

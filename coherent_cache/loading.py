@@ -18,6 +18,7 @@ from .memo import NO_MEMO, current_memo
 from .points import point
 from .scope import Scope, current_scope, current_view, open_view
 from .sessions import SessionWatch
+from .shared import SharedValues
 from .source import SourceWatch
 from .transaction import Outcome, Transaction
 from .view import View
@@ -57,13 +58,21 @@ class _Read:
 class Loader:
     """The reads of one manager."""
 
-    def __init__(self, core: Core, sessions: SessionWatch, source: SourceWatch | None) -> None:
+    def __init__(
+        self,
+        core: Core,
+        sessions: SessionWatch,
+        source: SourceWatch | None,
+        shared: SharedValues | None,
+    ) -> None:
         self._core = core
+        self._shared = shared
         self._sessions = sessions
         self._source = source
         self._store = core.store
         self._flights = Flights()
         self.loads = 0
+        self.tier_hits = 0
 
     def get(self, slot: Slot, compute: Callable[[], Any]) -> Any:
         """Return the value of *slot*, by *compute* if need be."""
@@ -168,7 +177,7 @@ class Loader:
             if leads:
                 with _Landing(self._flights, read.slot, flight) as landing:
                     # Another flight may have landed since we looked.
-                    landing.entry = self._from_store(read) or self._compute(read, compute)
+                    landing.entry = self._from_store(read) or self._bring(read, compute)
                     return landing.entry
             try:
                 done = wait_for(flight.future, _patience(read))
@@ -190,7 +199,7 @@ class Loader:
             )
             if leads:
                 with _Landing(self._flights, read.slot, flight) as landing:
-                    landing.entry = self._from_store(read) or await self._acompute(read, compute)
+                    landing.entry = self._from_store(read) or await self._abring(read, compute)
                     return landing.entry
             try:
                 done = await wait_for_async(flight.future, _patience(read))
@@ -218,6 +227,40 @@ class Loader:
             return None
         read.view.hits += 1
         return read.keep(entry)
+
+    def _bring(self, read: _Read, compute: Callable[[], Any]) -> Entry:
+        """The value, by whoever has it: another process through the tier, else the retriever."""
+        shared = self._shared
+        if shared is None:
+            return self._compute(read, compute)
+        transactions = list(read.scope.transactions(self._core))
+        entry = self._accept(read, shared.find(read.slot, transactions))
+        if entry is None:
+            entry = self._compute(read, compute)
+            shared.put(entry, transactions)
+        return entry
+
+    async def _abring(self, read: _Read, compute: Callable[[], Awaitable[Any]]) -> Entry:
+        shared = self._shared
+        if shared is None:
+            return await self._acompute(read, compute)
+        transactions = list(read.scope.transactions(self._core))
+        entry = self._accept(read, await shared.afind(read.slot, transactions))
+        if entry is None:
+            entry = await self._acompute(read, compute)
+            await shared.aput(entry, transactions)
+        return entry
+
+    def _accept(self, read: _Read, found: Entry | None) -> Entry | None:
+        """What the tier had, unless the reader has invalidated what it was computed from; see
+        `_take`.  (Test: test_a_value_of_the_tier_is_hidden_by_a_del.)"""
+        if found is None or self._hides(read.scope, found.keys):
+            return None
+        self._store.publish(read.slot, found)
+        read.view.hits += 1
+        read.view.tier_hits += 1
+        self.tier_hits += 1
+        return read.keep(found)
 
     def _compute(self, read: _Read, compute: Callable[[], Any]) -> Entry:
         load = self._begin(read)

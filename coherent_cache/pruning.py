@@ -27,7 +27,7 @@ from .tables import lock_path
 
 _log = logging.getLogger("coherent_cache")
 
-#: Rows that one statement looks for.
+#: Rows that go at once.
 _BATCH = 1_000
 #: Rows written on SQLite after which some go, so that no transaction deletes many.
 _AT_ONCE = 50
@@ -43,6 +43,9 @@ class Pruner:
         self._ledger = ledger
         self._keep = keep
         self._every = every
+        # Seldom: each time is the end of all generations (`Ledger.prune`), and what is in a tier
+        # has to be computed anew.
+        self._least = max(every or 1, keep // 2)
         self.after_fork()
 
     def after_fork(self) -> None:
@@ -79,7 +82,7 @@ class Pruner:
         count = self._is_time(rows, min(self._every, _AT_ONCE))
         if count:
             # More than was written, so that a table that is too long gets shorter.
-            self._ledger.prune(execute, self._keep, 2 * count)
+            self._ledger.prune_within(execute, self._keep, 2 * count, self._least)
 
     def stop(self) -> None:
         """End what is under way after its batch, and wait for that."""
@@ -117,11 +120,11 @@ class Pruner:
     def _prune(self) -> None:
         side = SideConnection(self._engine, self._ledger)
         try:
-            while not self._stopping.is_set():
-                start = time.perf_counter()
-                if not self._ledger.prune(side.execute, self._keep, _BATCH):
-                    return
+            start = time.perf_counter()
+            for _ in self._ledger.prune(side.execute, self._keep, _BATCH, least=self._least):
                 # Half of the time is for others.
-                self._stopping.wait(min(time.perf_counter() - start, 1.0))
+                if self._stopping.wait(min(time.perf_counter() - start, 1.0)):
+                    return
+                start = time.perf_counter()
         finally:
             side.close()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from sqlalchemy.exc import DBAPIError
 
@@ -13,6 +14,8 @@ from .points import point
 from .rounds import TaskRounds, ThreadRounds
 from .side import SideConnection
 from .store import Store
+
+_T = TypeVar("_T")
 
 
 class Reader:
@@ -85,6 +88,19 @@ class Reader:
                 self._apply(news)
             self.checks += 1
             self.seconds += time.perf_counter() - start
+
+    def ask(self, question: Callable[[Execute], _T]) -> _T:
+        """Return what *question*, which only reads, finds on the side connection."""
+        with self._mutex.held():
+            fresh = not self._side.is_open
+            self._side.open()
+            try:
+                return question(self._side.run)
+            except DBAPIError as error:
+                if not error.connection_invalidated or fresh:
+                    raise
+            self._side.open()
+            return question(self._side.run)
 
     def check_within(self, execute: Execute, *, keep: bool) -> None:
         """Read the news through a transaction of the caller's, without waiting for anybody.

@@ -71,6 +71,11 @@ class Store:
             found = found.next
         return None
 
+    def holds(self, entry: Entry) -> bool:
+        """Whether *entry* is here: nothing that was applied has invalidated it, nor is it evicted.
+        Without the lock, see `get`."""
+        return any(found is entry for found in self._variants(entry.key))
+
     @point(before="load: value made, not published", after="load: published, not kept")
     def publish(self, slot: Slot, entry: Entry) -> bool:
         """Keep *entry* for everybody, if it is clean and nothing it was computed from was
@@ -115,6 +120,15 @@ class Store:
                     self._dropped.move_to_end(key)
                 while len(self._dropped) > _REMEMBERED_DROPS:
                     _, self._floor = self._dropped.popitem(last=False)
+
+    def evict(self, slot: Slot) -> None:
+        """Drop what *slot* holds, if it holds something.  Nothing became invalid: a value that is
+        being computed meanwhile may take its place."""
+        with self._lock:
+            for entry in self._variants(slot.key):
+                if entry.variant is slot.variant:
+                    self._remove(entry)
+                    break
 
     def clear(self) -> None:
         """Drop everything, also what is being computed at this moment."""

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 from .entry import Entries, Entry, Slot, forget
 from .memo import NO_MEMO, Memo, empty, new_memo
 from .points import point
 
+#: How many invalidations of a request are told apart, for values that are being computed meanwhile.
+_REMEMBERED = 64
+
 
 class View:
     """What one request sees: a position in the ledger, and the values it has read.
 
-    The figures are for showing: how many values came from memory (*hits*) or had to be computed
-    (*misses*), how many checks of the ledger were made and how long they took together.  A value
-    that the request reads again is not counted again.
+    The figures are for showing: how many values were there (*hits*; *tier_hits* of them in the
+    tier, the others in this process) or had to be computed (*misses*), how many checks of the
+    ledger were made and how long they took together.  A value that the request reads again is not
+    counted again.
     """
 
     __slots__ = (
+        "_forgotten",
+        "_lock",
         "changes",
         "check_seconds",
         "checked_at",
@@ -29,6 +36,7 @@ class View:
         "memo",
         "misses",
         "scope",
+        "tier_hits",
         "values",
     )
 
@@ -41,6 +49,10 @@ class View:
         self.scope: Any = None
         #: How often something was invalidated in it.
         self.changes = 0
+        # What that was the last times (None: everything), and at which count.
+        self._forgotten: list[tuple[int, frozenset[str] | None]] = []
+        # Guards these two.  Innermost, held for a few instructions.
+        self._lock = threading.Lock()
         #: How many invalidations this request has committed, and how many it had when it looked
         #: at the ledger.  Counted, not marked: a look that another thread of the request began
         #: before the commit may end after it.
@@ -51,6 +63,7 @@ class View:
         self.label = 0
         self.hits = 0
         self.misses = 0
+        self.tier_hits = 0
         self.checks = 0
         self.check_seconds = 0.0
 
@@ -71,14 +84,16 @@ class View:
 
     @point(before="view: value found, not kept")
     def keep(self, slot: Slot, entry: Entry, changes: int) -> Entry:
-        """Keep *entry*, unless the slot has one or something was invalidated since *changes* was
-        read; return the entry that counts.
+        """Keep *entry*, unless the slot has one or something that it was computed from was
+        invalidated since *changes* was read; return the entry that counts.
 
         The interleaving it guards against: a thread of the request loads a value, another one
-        invalidates it, and only then the first keeps what it loaded.
+        invalidates it, and only then the first keeps what it loaded.  What was invalidated besides
+        is no reason not to keep it: read again, it could be another one.
+        (Test: test_a_value_that_is_read_while_another_key_is_invalidated_stays.)
         """
         kept = self.values.setdefault(slot, entry)
-        if self.changes != changes and kept is entry:
+        if self.changes != changes and kept is entry and self._invalidated_since(changes, entry):
             self.values.pop(slot, None)
         return kept
 
@@ -104,14 +119,14 @@ class View:
 
     def forget(self, keys: frozenset[str]) -> Entries:
         """*keys* were invalidated: they have to be read anew.  Return what it had of them."""
-        self.changes += 1
+        self._count(keys)
         found = forget(self.values, keys)
         self._empty_memo()
         return found
 
     def begin_anew(self) -> None:
         """Nothing was read yet."""
-        self.changes += 1
+        self._count(None)
         self.values.clear()
         self._empty_memo()
         self.uncheck()
@@ -122,10 +137,22 @@ class View:
 
         One that is about to memorise what it read finds `changes` counted up, and undoes it.
         """
-        self.changes += 1
+        self._count(None)
         if self.memo is not NO_MEMO:
             self.memo[0] = None
         self._empty_memo()
+
+    def _count(self, keys: frozenset[str] | None) -> None:
+        with self._lock:
+            self.changes += 1
+            self._forgotten.append((self.changes, keys))
+            del self._forgotten[:-_REMEMBERED]
+
+    def _invalidated_since(self, changes: int, entry: Entry) -> bool:
+        with self._lock:
+            since = [keys for count, keys in self._forgotten if count > changes]
+            forgotten = self.changes - changes > len(since)
+        return forgotten or any(keys is None or entry.depends_on(keys) for keys in since)
 
     def _empty_memo(self) -> None:
         if self.memo is not NO_MEMO:

@@ -209,7 +209,7 @@ def _names() -> list[tuple[str, str]]:
         "CacheManager": sorted({*_members(CacheManager), *_members_of(manager)}),
         "Statistics": [field.name for field in dataclasses.fields(Statistics)],
         "LedgerStatus": [field.name for field in dataclasses.fields(LedgerStatus)],
-        "View": [*View.__slots__, *_members(View)],
+        "View": [*(n for n in View.__slots__ if n[0] != "_"), *_members(View)],
         "ConnectionSource": _members(ConnectionSource),
         "serializers": serializers.__all__,
         "envelope": ["REASONS", "Opened", *inspect.signature(envelope.Envelope).parameters],

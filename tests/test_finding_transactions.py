@@ -155,6 +155,75 @@ def test_a_del_that_reached_anothers_transaction(worker: Worker) -> None:
             one.result()
 
 
+@pytest.mark.on("postgresql", "mariadb")
+@pytest.mark.parametrize("undo", ["savepoint", "transaction"])
+def test_a_del_that_was_undone_here_and_stays_in_anothers_transaction(
+    worker: Worker, undo: str
+) -> None:
+    """It reached both.  The request takes its own back; that the other task commits is then not
+    what the request has done: it keeps its one value."""
+    with worker.cache_manager.begin():
+        pass
+    opened, read, committed = threading.Event(), threading.Event(), threading.Event()
+
+    def job() -> None:
+        with worker.cache_manager.begin() as connection:
+            connection.execute(NEW)
+            opened.set()
+            assert read.wait(30)
+        committed.set()
+
+    def request() -> None:
+        assert opened.wait(30)
+        with worker.cache_manager.request():
+            with worker.engine.connect() as connection:
+                connection.begin()
+                savepoint = connection.begin_nested()
+                del worker.wiki.names
+                if undo == "savepoint":
+                    savepoint.rollback()
+                    connection.commit()
+                else:
+                    connection.rollback()
+            assert worker.wiki.names == frozenset()
+            read.set()
+            assert committed.wait(30)
+            assert worker.wiki.names == frozenset()
+        assert worker.wiki.names == {"a"}
+
+    with ThreadPoolExecutor(2) as pool:
+        both = [pool.submit(contextvars.copy_context().run, f) for f in (job, request)]
+        for one in both:
+            one.result()
+
+
+@pytest.mark.on("postgresql", "mariadb")
+def test_a_value_that_is_read_while_another_key_is_invalidated_stays(
+    worker: Worker, other: Worker
+) -> None:
+    """Two threads of a request: one computes a value, the other commits the invalidation of
+    something else meanwhile.  The value is the request's all the same."""
+    computing, committed = threading.Event(), threading.Event()
+    values = iter([1, 2])
+
+    def slow() -> int:
+        computing.set()
+        assert committed.wait(30)
+        return next(values)
+
+    def write() -> None:
+        assert computing.wait(30)
+        worker.cache_manager.invalidate("something else")
+        other.cache_manager.invalidate("slow")
+        committed.set()
+
+    with ThreadPoolExecutor(1) as pool, worker.cache_manager.request():
+        running = pool.submit(contextvars.copy_context().run, write)
+        assert worker.cache_manager.get("slow", slow) == 1
+        running.result()
+        assert worker.cache_manager.get("slow", slow) == 1
+
+
 def test_views_around_are_told(worker: Worker) -> None:
     """A commit in an inner view is the outer request's own as well."""
     with worker.cache_manager.request():

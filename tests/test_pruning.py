@@ -74,15 +74,14 @@ def test_it_is_nobodys_request(worker: Worker) -> None:
     churner = Worker(worker.database, prune_keep=1, prune_every=10)
     gate, threads = Gate(), []
     ledger: Any = churner.cache_manager.core.ledger
-    prune = ledger.prune
+    choose = ledger.choose
 
-    def stopping(*arguments: Any) -> int:
+    def stopping(*arguments: Any) -> Any:
         threads.append(threading.current_thread())
         gate()
-        count: int = prune(*arguments)
-        return count
+        return choose(*arguments)
 
-    ledger.prune = stopping
+    ledger.choose = stopping
     write_rows(churner, 10)
     gate.wait()
     for number in range(3):
@@ -112,7 +111,7 @@ def test_one_process_of_a_host_at_a_time(worker: Worker) -> None:
 def test_an_error_is_nobodys(worker: Worker, caplog: pytest.LogCaptureFixture) -> None:
     churner = Worker(worker.database, prune_keep=1, prune_every=10)
     ledger: Any = churner.cache_manager.core.ledger
-    prune, ledger.prune = ledger.prune, lambda *_: 1 / 0
+    prune, ledger.prune = ledger.prune, lambda *_, **__: 1 / 0
     with caplog.at_level("INFO", logger="coherent_cache"):
         write_rows(churner, 20)
         finish(churner)
@@ -170,14 +169,14 @@ def test_asynchronous_engine(database: Database) -> None:
         manager = CacheManager(engine, prune_keep=1, prune_every=10)
         pruned = threading.Event()
         ledger: Any = manager.core.ledger
-        prune = ledger.prune
+        choose = ledger.choose
 
-        def noticed(*arguments: Any) -> int:
-            count: int = prune(*arguments)
+        def noticed(*arguments: Any) -> Any:
+            found = choose(*arguments)
             pruned.set()
-            return count
+            return found
 
-        ledger.prune = noticed
+        ledger.choose = noticed
         for number in range(20):
             await manager.ainvalidate(f"key {number}")
         assert await asyncio.to_thread(pruned.wait, 15)

@@ -7,6 +7,7 @@ from sqlalchemy.engine import Dialect
 from ..errors import UnsupportedDatabaseError
 from ..schema import LedgerTables
 from .base import Execute, LaneHolder, Ledger, LedgerStatus, News, Result
+from .generation import all_generations, generations
 from .mariadb import MariaDBLedger
 from .postgresql import PostgreSQLLedger
 from .sqlite import SQLiteLedger
@@ -35,5 +36,7 @@ __all__ = [
     "LedgerStatus",
     "News",
     "Result",
+    "all_generations",
+    "generations",
     "ledger_for",
 ]

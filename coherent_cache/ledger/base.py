@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import abc
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias, TypeVar, final
 
@@ -27,6 +27,14 @@ NEWS_LIMIT = 10_000
 #: Rows a single INSERT or DELETE of ours names, far below every driver's limit of parameters.
 ROWS_PER_STATEMENT = 500
 
+
+#: Rows that a pruning looks for at once.
+PRUNED_AT_ONCE = 10_000
+
+#: The lane of *marks*, rows that are no invalidations (`Ledger.prune`), and the key they have,
+#: which no key is stored as.
+MARKS = -1
+MARK = "\x1b"
 
 #: An INSERT of no more rows than this is remembered.
 _REMEMBERED_ROWS = 16
@@ -76,7 +84,7 @@ class Ledger(abc.ABC):
     #: `probe` finds out otherwise.
     early_check = False
     #: Which rows of the log are invalidations.
-    invalidations = "1 = 1"
+    invalidations = "lane >= 0"
 
     def __init__(self, tables: LedgerTables, dialect: Dialect) -> None:
         self.tables = tables
@@ -84,7 +92,7 @@ class Ledger(abc.ABC):
         prepare = dialect.identifier_preparer
         self.log_name = prepare.format_table(tables.log)
         self.lanes_name = prepare.format_table(tables.lanes)
-        self._key_column = prepare.quote("key")
+        self.key_column = prepare.quote("key")
         # The statements that insert few rows, by the number of rows and the position.
         self._inserts: dict[tuple[int, str], str] = {}
 
@@ -110,11 +118,13 @@ class Ledger(abc.ABC):
         """Insert a row for each of *keys*; called in their transaction, just before COMMIT."""
 
     @abc.abstractmethod
-    def prune(self, execute: Execute, keep: int, limit: int) -> int:
-        """Delete at most *limit* of the oldest rows beyond the newest *keep*; return how many.
+    def choose(self, execute: Execute, keep: int, batch: int) -> list[Sequence[int]]:
+        """Return the generations of the oldest rows beyond the newest *keep* (about
+        `PRUNED_AT_ONCE` at most), in batches of about *batch* that may be deleted one after the
+        other.
 
-        Called on an autocommit connection.  A process whose position lies before a deleted row
-        must find that out by itself at its next reading.
+        A process whose position lies before a deleted row must find that out by itself at its next
+        reading.
         """
 
     def prepare_session(self, execute: Execute) -> None:  # noqa: B027  (most need nothing)
@@ -135,10 +145,54 @@ class Ledger(abc.ABC):
         return self.catch_up(execute, position)
 
     @final
+    def prune(self, execute: Execute, keep: int, batch: int, *, least: int = 1) -> Iterator[int]:
+        """Delete the oldest rows beyond the newest *keep*, many at a time but not all; yield after
+        each *batch* how many went.  Nothing is done for fewer than *least* rows.
+
+        Called on an autocommit connection.  Before the first row goes a new *mark* is written: a
+        row with a random token that takes the place of those before.  So who finds the same mark
+        twice knows that every row which was committed in between is still there (`generations`).
+        The order is: rows chosen, mark committed, rows deleted.  The interleaving it guards
+        against: a key's generation is read, the key is invalidated, that row is pruned, and the
+        generation is what it was.  (Test: test_a_generation_never_comes_back.)
+        """
+        batches = self.choose(execute, keep, batch)
+        if batches and sum(map(len, batches)) >= least:
+            self.mark(execute, max(map(max, batches)))
+            for rows in batches:
+                yield self.remove(execute, rows)
+
+    @final
+    def mark(self, execute: Execute, position: int = 0) -> None:
+        """Write a new mark, and then delete those before it."""
+        statement = f"SELECT generation FROM {self.log_name} WHERE lane = {MARKS}"
+        before = execute(statement, ()).rows
+        execute(
+            self.sql(
+                f"INSERT INTO {self.log_name} ({self.key_column}, key_hash, lane, position, "
+                f"token) VALUES (?, 0, {MARKS}, ?, ?)"
+            ),
+            (MARK, position, new_token()),
+        )
+        self.delete_rows(execute, [row[0] for row in before])
+
+    @final
+    def mark_first(self, execute: Execute) -> None:
+        """Write a mark if there is none.  Two that are written at once do no harm."""
+        if not execute(f"SELECT 1 FROM {self.log_name} WHERE lane = {MARKS} LIMIT 1", ()).rows:
+            self.mark(execute)
+
+    def prune_within(  # noqa: B027  (SQLite only)
+        self, execute: Execute, keep: int, limit: int, least: int
+    ) -> None:
+        """Delete at most *limit* rows in the transaction that *execute* works in, on databases
+        where nobody may write beside others."""
+
+    @final
     def status(self, execute: Execute) -> LedgerStatus:
         """Return figures about the tables."""
         (row,) = execute(
-            f"SELECT COUNT(*), COUNT(DISTINCT {self._key_column}), MAX(generation) "
+            f"SELECT COUNT(*), COUNT(DISTINCT {self.key_column}), MAX(generation) "
             f"FROM {self.log_name} WHERE {self.invalidations}",
             (),
         ).rows
@@ -184,15 +238,19 @@ class Ledger(abc.ABC):
         if found is None:
             values = ", ".join([f"(?, ?, ?, {position}, ?)"] * rows)
             found = self.sql(
-                f"INSERT INTO {self.log_name} ({self._key_column}, key_hash, lane, position, "
+                f"INSERT INTO {self.log_name} ({self.key_column}, key_hash, lane, position, "
                 f"token) VALUES {values}"
             )
             if rows <= _REMEMBERED_ROWS and not position.isdigit():
                 self._inserts[rows, position] = found
         return found
 
-    @final
     @point(before="prune: rows chosen, none deleted")
+    def remove(self, execute: Execute, rows: Sequence[int]) -> int:
+        """Delete a batch that was chosen; return how many rows went."""
+        return self.delete_rows(execute, rows)
+
+    @final
     def delete_rows(self, execute: Execute, generations: Sequence[int]) -> int:
         """Delete rows by number, in the order given."""
         deleted = 0
@@ -214,9 +272,9 @@ class LaneHolder:
         self.shared_until_commit = shared_until_commit
 
 
-def chunks(items: Sequence[_T]) -> list[Sequence[_T]]:
-    """Cut *items* into pieces that one statement can name."""
-    return [items[at : at + ROWS_PER_STATEMENT] for at in range(0, len(items), ROWS_PER_STATEMENT)]
+def chunks(items: Sequence[_T], size: int = ROWS_PER_STATEMENT) -> list[Sequence[_T]]:
+    """Cut *items* into pieces of *size*, by default so many as one statement can name."""
+    return [items[at : at + size] for at in range(0, len(items), size)]
 
 
 def new_token() -> int:

@@ -32,6 +32,7 @@ from ..points import point
 from ..schema import LedgerTables
 from .base import (
     NEWS_LIMIT,
+    PRUNED_AT_ONCE,
     ROWS_PER_STATEMENT,
     Execute,
     LaneHolder,
@@ -101,7 +102,7 @@ class MariaDBLedger(Ledger):
             ranges = " OR ".join(["(lane = ? AND position >= ? AND position <= ?)"] * len(chunk))
             rows = execute(
                 self.sql(
-                    f"SELECT lane, position, token, {self._key_column} FROM {self.log_name} "
+                    f"SELECT lane, position, token, {self.key_column} FROM {self.log_name} "
                     f"WHERE {ranges}"
                 ),
                 [number for lane, (old, new) in chunk for number in (lane, old[0], new[0])],
@@ -191,10 +192,10 @@ class MariaDBLedger(Ledger):
         name = f"{self.tables.lanes.schema or database}.{self.tables.lanes.name}"
         return f"coherent_cache.{hashlib.sha256(name.encode()).hexdigest()[:16]}."
 
-    def prune(self, execute: Execute, keep: int, limit: int) -> int:
-        """See `Ledger.prune`.  Each lane keeps its newest commit, for those who know it."""
-        # Whole commits in one statement: a reader that knows nothing of a lane yet takes its
-        # first commit for whole if any row of it is there.
+    def choose(self, execute: Execute, keep: int, batch: int) -> list[Sequence[int]]:
+        """See `Ledger.choose`.  Each lane keeps its newest commit, for those who know it."""
+        # A commit is not cut in two: a reader that knows nothing of a lane yet takes its first
+        # commit for whole if any row of it is there.
         commits = execute(
             self.sql(
                 f"SELECT c.lane, c.position FROM {self.log_name} c "
@@ -203,24 +204,26 @@ class MariaDBLedger(Ledger):
                 f"(SELECT MAX(generation) FROM {self.log_name}) - ? "
                 f"ORDER BY MAX(c.generation) LIMIT ?"
             ),
-            (max(keep, 1), limit),
+            (max(keep, 1), PRUNED_AT_ONCE),
         ).rows
-        return self._delete(execute, commits)
-
-    @point(before="prune: rows chosen, none deleted")
-    def _delete(self, execute: Execute, commits: Sequence[Sequence[int]]) -> int:
-        deleted = 0
-        for chunk in chunks(commits):
+        chosen: list[Sequence[int]] = []
+        for chunk in chunks(commits, min(batch, ROWS_PER_STATEMENT)):
             pairs = " OR ".join(["(lane = ? AND position = ?)"] * len(chunk))
             rows = execute(
                 self.sql(f"SELECT generation FROM {self.log_name} WHERE {pairs}"),
                 [number for commit in chunk for number in commit],
             ).rows
-            # Row by row, by primary key: a search by lane, or of a table so small that it is read
-            # from end to end, would wait for rows that are about to be committed.
-            # (Test: test_case_10_prune_waits_for_nobody.)
-            execute("BEGIN", ())
-            statement = self.sql(f"DELETE FROM {self.log_name} WHERE generation = ?")
-            deleted += sum(execute(statement, (row[0],)).rowcount for row in rows)
-            execute("COMMIT", ())
+            chosen.append([row[0] for row in rows])
+        return [rows for rows in chosen if rows]
+
+    @point(before="prune: rows chosen, none deleted")
+    def remove(self, execute: Execute, rows: Sequence[int]) -> int:
+        """See `Ledger.remove`."""
+        # Row by row, by primary key: a search by lane, or of a table so small that it is read
+        # from end to end, would wait for rows that are about to be committed.
+        # (Test: test_case_10_prune_waits_for_nobody.)
+        execute("BEGIN", ())
+        statement = self.sql(f"DELETE FROM {self.log_name} WHERE generation = ?")
+        deleted = sum(execute(statement, (row,)).rowcount for row in rows)
+        execute("COMMIT", ())
         return deleted

@@ -34,7 +34,16 @@ from sqlalchemy.engine import Dialect
 from ..keys import from_stored
 from ..points import point
 from ..schema import LedgerTables
-from .base import NEWS_LIMIT, Execute, LaneHolder, Ledger, News, Question
+from .base import (
+    NEWS_LIMIT,
+    PRUNED_AT_ONCE,
+    Execute,
+    LaneHolder,
+    Ledger,
+    News,
+    Question,
+    chunks,
+)
 
 _HORIZON = "pg_snapshot_xmin(pg_current_snapshot())::text::bigint"
 _UPPER = "pg_snapshot_xmax(pg_current_snapshot())::text::bigint"
@@ -69,11 +78,11 @@ class _Position(NamedTuple):
 class PostgreSQLLedger(Ledger):
     """See the module."""
 
-    invalidations = f"generation <> {_FIRST}"
+    invalidations = f"lane = 0 AND generation <> {_FIRST}"
 
     def __init__(self, tables: LedgerTables, dialect: Dialect) -> None:
         super().__init__(tables, dialect)
-        row = f"c.generation, c.token, c.position, c.{self._key_column}"
+        row = f"c.generation, c.token, c.position, c.{self.key_column}"
         later = f"SELECT {row} FROM {self.log_name} c WHERE c.lane = 0 AND c.position >= ?"
         token = f"(SELECT a.token FROM {self.log_name} a WHERE a.generation = ?)"
 
@@ -232,8 +241,8 @@ class PostgreSQLLedger(Ledger):
         """See `Ledger.write`.  Rows are only inserted, so nobody waits for anybody."""
         self.insert_rows(execute, keys, position="pg_current_xact_id()::text::bigint")
 
-    def prune(self, execute: Execute, keep: int, limit: int) -> int:
-        """See `Ledger.prune`."""
+    def choose(self, execute: Execute, keep: int, batch: int) -> list[Sequence[int]]:
+        """See `Ledger.choose`."""
         # By position, lowest first: the anchor of a process goes before any row it has not seen.
         # With no more than *keep* rows there is no such row (LEAST would ignore the NULL).
         rows = execute(
@@ -246,11 +255,15 @@ class PostgreSQLLedger(Ledger):
                 f"OR lane = 0 AND position >= {_UPPER} "
                 f"ORDER BY position LIMIT ?"
             ),
-            (max(keep, 1) - 1, limit),
+            (max(keep, 1) - 1, PRUNED_AT_ONCE),
         ).rows
-        if rows:
-            self.delete_rows(execute, [_FIRST])
-        return self.delete_rows(execute, [row[0] for row in rows])
+        return chunks([row[0] for row in rows], batch)
+
+    @point(before="prune: rows chosen, none deleted")
+    def remove(self, execute: Execute, rows: Sequence[int]) -> int:
+        """See `Ledger.remove`.  The table's first row stands for that none was."""
+        self.delete_rows(execute, [_FIRST])
+        return self.delete_rows(execute, rows)
 
 
 def _parse(snapshot: str) -> tuple[int, int, str]:

@@ -18,7 +18,17 @@ from sqlalchemy.engine import Dialect
 
 from ..keys import from_stored
 from ..schema import LedgerTables
-from .base import NEWS_LIMIT, Execute, LaneHolder, Ledger, News, Question
+from .base import (
+    MARKS,
+    NEWS_LIMIT,
+    PRUNED_AT_ONCE,
+    Execute,
+    LaneHolder,
+    Ledger,
+    News,
+    Question,
+    chunks,
+)
 
 
 class _Position(NamedTuple):
@@ -35,7 +45,7 @@ class SQLiteLedger(Ledger):
     def __init__(self, tables: LedgerTables, dialect: Dialect) -> None:
         super().__init__(tables, dialect)
         self._statement = self.sql(
-            f"SELECT generation, token, {self._key_column} FROM {self.log_name} "
+            f"SELECT generation, token, lane, {self.key_column} FROM {self.log_name} "
             f"WHERE generation >= ? ORDER BY generation LIMIT {NEWS_LIMIT + 2}"
         )
 
@@ -53,7 +63,7 @@ class SQLiteLedger(Ledger):
         if len(rows) == 1:
             return News(position)
         newest = _Position(*rows[-1][:2])
-        return News(newest, frozenset([from_stored(row[2]) for row in rows[1:]]))
+        return News(newest, frozenset([from_stored(row[3]) for row in rows[1:] if row[2] != MARKS]))
 
     def catch_up(self, execute: Execute, position: _Position | None) -> News:
         """See `Ledger.catch_up`."""
@@ -63,16 +73,50 @@ class SQLiteLedger(Ledger):
         """See `Ledger.write`."""
         self.insert_rows(execute, keys, position="0")
 
-    def prune(self, execute: Execute, keep: int, limit: int) -> int:
-        """See `Ledger.prune`.  Rows go oldest first, so those that stay are without a gap."""
-        rows = execute(
-            self.sql(
-                f"SELECT generation FROM {self.log_name} WHERE generation <= "
-                f"(SELECT MAX(generation) FROM {self.log_name}) - ? ORDER BY generation LIMIT ?"
-            ),
-            (max(keep, 1), limit),
+    def choose(self, execute: Execute, keep: int, batch: int) -> list[Sequence[int]]:
+        """See `Ledger.choose`.  Rows go oldest first, so those that stay are without a gap."""
+        end = self._newest_row(execute) - max(keep, 1)
+        return chunks(self._rows_up_to(execute, end, PRUNED_AT_ONCE), batch)
+
+    def prune_within(self, execute: Execute, keep: int, limit: int, least: int) -> None:
+        """See `Ledger.prune_within`.
+
+        The mark says up to which number rows may go: those were all committed before it, since
+        numbers are in the order of commits.  They go little by little, and only when none is left
+        comes the next mark.
+        """
+        marks = execute(
+            f"SELECT position FROM {self.log_name} WHERE lane = {MARKS} "
+            f"ORDER BY generation DESC LIMIT 1",
+            (),
         ).rows
-        return self.delete_rows(execute, [row[0] for row in rows])
+        marked = int(marks[0][0]) if marks else 0
+        rows = self._rows_up_to(execute, marked, limit)
+        if rows:
+            self.delete_rows(execute, rows)
+            return
+        end = self._newest_row(execute) - max(keep, 1)
+        if len(self._rows_up_to(execute, end, least)) >= least:
+            self.mark(execute, end)
+
+    def _newest_row(self, execute: Execute) -> int:
+        """The number of the newest invalidation, 0 if there is none."""
+        rows = execute(
+            f"SELECT generation FROM {self.log_name} WHERE lane = 0 "
+            f"ORDER BY generation DESC LIMIT 1",
+            (),
+        ).rows
+        return int(rows[0][0]) if rows else 0
+
+    def _rows_up_to(self, execute: Execute, end: int, limit: int) -> list[int]:
+        found = execute(
+            self.sql(
+                f"SELECT generation FROM {self.log_name} WHERE generation <= ? AND lane = 0 "
+                f"ORDER BY generation LIMIT ?"
+            ),
+            (end, limit),
+        ).rows
+        return [row[0] for row in found]
 
     def _newest(self, execute: Execute) -> _Position:
         rows = execute(

@@ -101,7 +101,7 @@ MUTANTS = [
         "order-of-generations-on-mariadb",
         "ledger/mariadb.py",
         "        # The lanes are read before the rows: a commit between the two is news next time.\n",
-        "        key = self._key_column\n"
+        "        key = self.key_column\n"
         "        log = self.log_name\n"
         "        last = execute(f'SELECT COALESCE(MAX(generation), 0) FROM {log}', ()).rows[0][0]\n"
         "        if position is not None:\n"

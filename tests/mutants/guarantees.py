@@ -513,8 +513,8 @@ MUTANTS = [
     Mutant(
         "a-request-is-told-of-everything-in-anothers-transaction",
         "invalidation.py",
-        "None if given or transaction in own else keys)",
-        "None)",
+        "                    transaction.concerns(view, keys)\n",
+        "                    transaction.concerns(view)\n",
         ("test_finding_transactions.py::test_a_del_that_reached_anothers_transaction",),
     ),
     Mutant(
@@ -526,6 +526,26 @@ MUTANTS = [
             "guarantees/test_g10_good_neighbour.py::test_g10_a_load_that_waits_behind_a_writer",
             "guarantees/test_g10_good_neighbour.py"
             "::test_g10_a_load_that_waits_behind_a_writer_for_ever",
+        ),
+    ),
+    Mutant(
+        "a-request-is-told-of-its-keys-in-anothers-transaction-beside-its-own",
+        "invalidation.py",
+        "                elif alone:\n",
+        "                else:\n",
+        (
+            "test_finding_transactions.py"
+            "::test_a_del_that_was_undone_here_and_stays_in_anothers_transaction",
+        ),
+    ),
+    Mutant(
+        "a-view-drops-what-is-read-while-anything-is-invalidated",
+        "view.py",
+        " and self._invalidated_since(changes, entry):\n",
+        ":\n",
+        (
+            "test_finding_transactions.py"
+            "::test_a_value_that_is_read_while_another_key_is_invalidated_stays",
         ),
     ),
 ]

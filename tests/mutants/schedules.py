@@ -14,8 +14,8 @@ MUTANTS = [
     Mutant(
         "a-view-keeps-what-was-loaded-before-a-del",
         "view.py",
-        "        if self.changes != changes and kept is entry:\n",
-        "        if False:\n",
+        " and self._invalidated_since(changes, entry):\n",
+        " and False:\n",
         (f"{S01}03_kept_after_the_del", f"{S01}03_taken_over_after_the_del"),
         core=True,
     ),
@@ -99,7 +99,7 @@ MUTANTS = [
     Mutant(
         "flights-survive-fork",
         "manager.py",
-        "        self._loader = Loader(self.core, self._sessions, self._source)\n"
+        "        self._loader = Loader(self.core, self._sessions, self._source, self._shared)\n"
         "        for watch in",
         "        for watch in",
         (f"{S11}12_fork_while_another_thread_joins_a_load",),

@@ -1,0 +1,172 @@
+"""Values that other processes have computed: found in the tier, and put there.
+
+The tier may lose anything at any time, and hold anything.  What makes a value of it right is that
+it is asked for, and stored, by *generations* (`ledger.generation`), which are read in one order:
+
+- to find a value, the store's label is read first, then the key's generation, then the tier.  A
+  value that stands there under the key's generation was not invalidated before that generation was
+  read, so it is as new as the label says.  The same goes for each key that it depends on, whose
+  generations stand beside it.
+- to put one, the generations of all its keys are read first, then the ledger is looked at, and if
+  the store still has the value after that, nothing had invalidated it when they were read.
+
+The interleaving the second guards against: a value is read from an old snapshot, somebody commits,
+the generation is read, and the old value is stored under the new generation, wrong for good.
+(Test: test_an_old_snapshot_is_not_put_under_a_new_generation.)
+
+Only what the store has accepted is put: what a committed reader could have computed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol
+
+from sqlalchemy.exc import DBAPIError
+
+from .core import Core
+from .entry import Entry, Slot, Variant
+from .greenlets import spawn
+from .points import point
+from .transaction import Transaction
+
+
+class Found(Protocol):
+    """A value as the tier has it."""
+
+    @property
+    def value(self) -> Any:
+        """The value."""
+
+    @property
+    def dependencies(self) -> Mapping[str, str]:
+        """The keys it was computed from besides its own, and their generations."""
+
+
+class ValueTier(Protocol):
+    """What a tier has to do.  Nothing of it raises because a server is away."""
+
+    def find(self, key: str, variant: str, generation: str) -> Found | None:
+        """Return what stands there, or None."""
+
+    def put(
+        self, key: str, variant: str, generation: str, dependencies: Mapping[str, str], value: Any
+    ) -> None:
+        """Let others find *value*, if it can be."""
+
+
+class SharedValues:
+    """The way of one manager's values to and from its tier."""
+
+    def __init__(self, core: Core, tier: ValueTier) -> None:
+        self._core = core
+        self._store = core.store
+        self._tier = tier
+
+    # Finding
+
+    def find(self, slot: Slot, transactions: Iterable[Transaction]) -> Entry | None:
+        """Return the value of *slot* as new as this call, or None."""
+        variant = variant_of(slot)
+        if variant is None:
+            return None
+        label = self._store.label
+        generation = self._generations([slot.key], transactions).get(slot.key)
+        if generation is None:
+            return None
+        found = self._ask(slot.key, variant, generation)
+        if found is None or not found.dependencies:
+            return _entry(slot, found, label)
+        known = self._generations(list(found.dependencies), transactions)
+        return _entry(slot, found, label) if known == found.dependencies else None
+
+    async def afind(self, slot: Slot, transactions: Iterable[Transaction]) -> Entry | None:
+        """`find` in a coroutine."""
+        variant = variant_of(slot)
+        if variant is None:
+            return None
+        label = self._store.label
+        generation = (await self._agenerations([slot.key], transactions)).get(slot.key)
+        if generation is None:
+            return None
+        found = await asyncio.to_thread(self._ask, slot.key, variant, generation)
+        if found is None or not found.dependencies:
+            return _entry(slot, found, label)
+        known = await self._agenerations(list(found.dependencies), transactions)
+        return _entry(slot, found, label) if known == found.dependencies else None
+
+    @point(before="tier: generation read, tier not asked")
+    def _ask(self, key: str, variant: str, generation: str) -> Found | None:
+        return self._tier.find(key, variant, generation)
+
+    # Putting
+
+    def put(self, entry: Entry, transactions: Iterable[Transaction]) -> None:
+        """Let others find *entry*, if it is in the store and still is after a look."""
+        generations = self._generations_to_put(entry, transactions)
+        if generations and self._still_holds(entry, transactions):
+            self._put(entry, generations)
+
+    async def aput(self, entry: Entry, transactions: Iterable[Transaction]) -> None:
+        """`put` in a coroutine."""
+        if not self._core.is_async:
+            generations = self._generations_to_put(entry, transactions)
+            holds = bool(generations) and self._still_holds(entry, transactions)
+        else:
+            generations = await spawn(self._generations_to_put, entry, transactions)
+            holds = bool(generations) and await spawn(self._still_holds, entry, transactions)
+        if holds:
+            await asyncio.to_thread(self._put, entry, generations)
+
+    def _generations_to_put(
+        self, entry: Entry, transactions: Iterable[Transaction]
+    ) -> dict[str, str]:
+        """The generations of all keys of *entry*; none if it is not to be put."""
+        if variant_of(entry.slot) is None or not self._store.holds(entry):
+            return {}
+        keys = entry.keys
+        found = self._generations(list(keys), transactions)
+        return found if found.keys() == keys else {}
+
+    @point(before="tier: generations read, ledger not looked at")
+    def _still_holds(self, entry: Entry, transactions: Iterable[Transaction]) -> bool:
+        try:
+            self._core.access.check(transactions)
+        except DBAPIError:
+            return False
+        return self._store.holds(entry)
+
+    def _put(self, entry: Entry, generations: Mapping[str, str]) -> None:
+        others = {key: text for key, text in generations.items() if key != entry.key}
+        variant = variant_of(entry.slot)
+        assert variant is not None
+        self._tier.put(entry.key, variant, generations[entry.key], others, entry.value)
+
+    # The ledger
+
+    def _generations(self, keys: list[str], transactions: Iterable[Transaction]) -> dict[str, str]:
+        try:
+            return self._core.access.generations(keys, transactions)
+        except DBAPIError:
+            return {}  # the retriever will meet it, and say so
+
+    async def _agenerations(
+        self, keys: list[str], transactions: Iterable[Transaction]
+    ) -> dict[str, str]:
+        if not self._core.is_async:
+            return self._generations(keys, transactions)
+        return await spawn(self._generations, keys, transactions)
+
+
+def variant_of(slot: Slot) -> str | None:
+    """What tells the values of one key apart in every process; None if they stay in this one."""
+    if slot.variant is None:
+        return ""
+    return slot.variant.shared_as if isinstance(slot.variant, Variant) else None
+
+
+def _entry(slot: Slot, found: Found | None, label: int) -> Entry | None:
+    if found is None:
+        return None
+    return Entry(slot, found.value, label, others=frozenset(found.dependencies))
