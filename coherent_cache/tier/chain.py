@@ -33,6 +33,7 @@ class LayerStatistics:
     puts: int  # values that it took
     skipped: int  # calls that were not made because its breaker was open
     opened: int  # how often its breaker has opened
+    last_error: str | None  # of the last call that failed
 
 
 class Layer:
@@ -55,6 +56,7 @@ class Layer:
         # Guards the counts; a leaf.
         self._lock = threading.Lock()
         self._counts = dict.fromkeys(("hits", "misses", "errors", "puts", "skipped"), 0)
+        self._last_error: str | None = None
         tell_after_fork(self)
 
     def get(self, addresses: Sequence[str]) -> dict[str, bytes]:
@@ -77,8 +79,8 @@ class Layer:
         """Return the lock for *address* that all processes share; None if there is none."""
         try:
             lock = self._storage.mutex(address)
-        except Exception:
-            self._count(errors=1)
+        except Exception as error:
+            self._erred(error)
             return None
         return None if lock is None else Mutex(self, lock)
 
@@ -86,7 +88,9 @@ class Layer:
         """Return the counts.  No I/O."""
         with self._lock:
             counts = dict(self._counts)
-        return LayerStatistics(name=self.name, opened=self.breaker.opened, **counts)
+            last_error = self._last_error
+        opened = self.breaker.opened
+        return LayerStatistics(name=self.name, opened=opened, last_error=last_error, **counts)
 
     def after_fork(self) -> None:
         """In a child: nothing of the parent's locks, connections and counts."""
@@ -104,7 +108,7 @@ class Layer:
         try:
             answer = function()
         except Exception as error:
-            self._count(errors=1)
+            self._erred(error)
             self._disconnect()
             if is_answer(error):
                 # Full, or not allowed to: it still has what it has (test_full).
@@ -125,6 +129,10 @@ class Layer:
             self._storage.disconnect()
         except Exception:
             pass  # it was on its way out
+
+    def _erred(self, error: Exception) -> None:
+        self._last_error = repr(error)
+        self._count(errors=1)
 
     def _count(self, **more: int) -> None:
         with self._lock:
