@@ -40,6 +40,8 @@ _ANSWERS = {
     ("pymemcache.exceptions", "MemcacheServerError"),
     ("pymemcache.exceptions", "MemcacheClientError"),
 }
+#: To pymemcache a kind of MemcacheServerError.
+_HUNG_UP = ("pymemcache.exceptions", "MemcacheUnexpectedCloseError")
 
 
 class BytesSerde:
@@ -156,7 +158,8 @@ def adopt(source: CacheRegion | CacheBackend) -> Storage:
 
 def is_answer(error: Exception) -> bool:
     """Whether *error* was the server's answer, so that it is there."""
-    return not _ANSWERS.isdisjoint((each.__module__, each.__name__) for each in type(error).__mro__)
+    names = {(each.__module__, each.__name__) for each in type(error).__mro__}
+    return not names.isdisjoint(_ANSWERS) and _HUNG_UP not in names
 
 
 def _nothing() -> None:

@@ -20,6 +20,7 @@ from .backends import Storage, adopt, is_answer
 from .breaker import Breaker
 
 _T = TypeVar("_T")
+_COUNTS = ("hits", "misses", "errors", "puts", "skipped")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ class Layer:
         self.breaker = Breaker(self.name, timeout=self.timeout, clock=clock)
         # Guards the counts; a leaf.
         self._lock = threading.Lock()
-        self._counts = dict.fromkeys(("hits", "misses", "errors", "puts", "skipped"), 0)
+        self._counts: dict[str, int] = {name: 0 for name in _COUNTS}
         self._last_error: str | None = None
         tell_after_fork(self)
 
@@ -95,7 +96,7 @@ class Layer:
     def after_fork(self) -> None:
         """In a child: nothing of the parent's locks, connections and counts."""
         self._lock = threading.Lock()
-        self._counts = dict.fromkeys(self._counts, 0)
+        self._counts = {name: 0 for name in _COUNTS}
         self.breaker.after_fork()
         self._disconnect()
 
