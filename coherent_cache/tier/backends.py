@@ -98,6 +98,7 @@ def adopt(source: CacheRegion | CacheBackend) -> Storage:
     unpickle or wait for long is switched off, in place.  No I/O, except that a file is looked at.
     Raises `ConfigurationError` for one that cannot be made safe; the message names another.
     """
+    backend: Any
     if isinstance(source, CacheRegion):
         try:
             backend = source.backend
@@ -149,11 +150,7 @@ def adopt(source: CacheRegion | CacheBackend) -> Storage:
             "to hold bytes and to unpickle nothing; configure dogpile.cache.redis, "
             "dogpile.cache.valkey, dogpile.cache.pymemcache or dogpile.cache.dbm"
         )
-    shared = bool(getattr(actual, "distributed_lock", False))
-    if shared and not actual.lock_timeout:
-        # Else the lock of a process that was killed would be held for ever.
-        actual.lock_timeout = LOCK_TIMEOUT
-    return Storage(_name(actual), timeout, backend, mangle, disconnect, shared)
+    return Storage(_name(actual), timeout, backend, mangle, disconnect, _has_mutex(actual))
 
 
 def is_answer(error: Exception) -> bool:
@@ -170,7 +167,8 @@ def _name(backend: Any) -> str:
     """For logs: without user and password, which a URL may have."""
     kind = type(backend).__name__.removesuffix("Backend")
     if isinstance(backend, memcached.GenericMemcachedBackend):
-        where = ", ".join(str(each) for each in backend.url)
+        servers: Any = backend.url
+        where = ", ".join(str(each) for each in servers)
     elif isinstance(backend, DBMBackend):
         where = backend.filename
     elif hasattr(backend, "reader_client"):
@@ -182,13 +180,22 @@ def _name(backend: Any) -> str:
     return f"{kind} {where}"
 
 
+def _has_mutex(backend: Any) -> bool:
+    """Whether it has a lock for each address; that of a dbm file is one for all of them."""
+    if not getattr(backend, "distributed_lock", False):
+        return False
+    if not backend.lock_timeout:
+        # Else the lock of a process that was killed would be held for ever.
+        backend.lock_timeout = LOCK_TIMEOUT
+    return True
+
+
 def _prepare_redis(backend: Any) -> float:
     """Set the time-outs that are not given, and return the longest wait for an answer."""
     given = {*backend.connection_kwargs, *_in_url(backend.url)}
-    if backend.socket_timeout is not None:
-        given.add("socket_timeout")
-    if backend.socket_connect_timeout is not None:
-        given.add("socket_connect_timeout")
+    for name in ("socket_timeout", "socket_connect_timeout"):
+        if getattr(backend, name, None) is not None:
+            given.add(name)
     clients = [backend.writer_client]
     if backend.reader_client is not backend.writer_client:
         clients.append(backend.reader_client)

@@ -56,7 +56,7 @@ class Layer:
         self.breaker = Breaker(self.name, timeout=self.timeout, clock=clock)
         # Guards the counts; a leaf.
         self._lock = threading.Lock()
-        self._counts: dict[str, int] = {name: 0 for name in _COUNTS}
+        self._counts: dict[str, int] = dict.fromkeys(_COUNTS, 0)
         self._last_error: str | None = None
         tell_after_fork(self)
 
@@ -96,7 +96,7 @@ class Layer:
     def after_fork(self) -> None:
         """In a child: nothing of the parent's locks, connections and counts."""
         self._lock = threading.Lock()
-        self._counts = {name: 0 for name in _COUNTS}
+        self._counts = dict.fromkeys(_COUNTS, 0)
         self.breaker.after_fork()
         self._disconnect()
 
