@@ -9,6 +9,7 @@ own `get` and `set` are never called, only its backend's ``get_serialized_multi`
 
 from __future__ import annotations
 
+import dbm
 import importlib
 import logging
 import sys
@@ -138,7 +139,7 @@ def adopt(source: CacheRegion | CacheBackend) -> Storage:
     elif kinds & _SERVER_CLASSES:
         timeout = _prepare_redis(actual)
     elif isinstance(actual, DBMBackend):
-        _prepare_dbm(actual)
+        disconnect = _prepare_dbm(actual)
     elif isinstance(actual, BytesBackend):
         _log.warning(
             "the time-outs of %s are not known to coherent_cache: see that it has short ones",
@@ -301,7 +302,8 @@ class TimedFileLock(FileLock):
         return True
 
 
-def _prepare_dbm(backend: Any) -> None:
+def _prepare_dbm(backend: Any) -> Callable[[], None]:
+    """Limit the wait for its lock; what is returned makes the file again if it was deleted."""
     if backend._rw_lock is None:
         raise ConfigurationError(
             "leave rw_lockfile=False out of the region: processes that write a dbm file at the "
@@ -309,3 +311,11 @@ def _prepare_dbm(backend: Any) -> None:
         )
     if type(backend._rw_lock) is FileLock:
         backend._rw_lock = TimedFileLock(backend._rw_lock.filename)  # type: ignore[no-untyped-call]
+    if dbm.whichdb(backend.filename) == "dbm.dumb":
+        _log.warning(
+            "%s is read whole at each look-up (dbm.dumb): it is for tests; this Python has neither "
+            "dbm.gnu nor dbm.sqlite3",
+            backend.filename,
+        )
+    make_file: Callable[[], None] = backend._init_dbm_file
+    return make_file

@@ -276,7 +276,8 @@ DAMAGE: dict[str, Callable[[bytes], bytes]] = {
 @pytest.mark.parametrize("damage", DAMAGE)
 @pytest.mark.parametrize("region", ["dbm"], indirect=True)
 def test_a_damaged_file_is_a_miss(region: CacheRegion, tmp_path: Path, damage: str) -> None:
-    layer = Layer(region)
+    now = 0.0
+    layer = Layer(region, clock=lambda: now)
     layer.put({f"k{number}": b"x" * 1000 for number in range(100)})
     for path in tmp_path.iterdir():
         if path.suffix != ".lock":
@@ -288,13 +289,10 @@ def test_a_damaged_file_is_a_miss(region: CacheRegion, tmp_path: Path, damage: s
     for path in tmp_path.iterdir():  # what its owner is told to do
         if path.suffix != ".lock":
             path.unlink()
-    again = Layer(
-        make_region().configure(
-            "dogpile.cache.dbm", arguments={"filename": str(tmp_path / "cache.dbm")}
-        )
-    )
-    again.put({"k1": b"y"})
-    assert again.get(["k1"]) == {"k1": b"y"}
+    for _ in range(2):  # the first call may find no file, and makes one
+        now += 100
+        layer.put({"k1": b"y"})
+    assert layer.get(["k1"]) == {"k1": b"y"}
 
 
 WRITER = """
