@@ -13,6 +13,8 @@ pytest.importorskip("dogpile.cache")
 
 from dogpile.cache import CacheRegion, make_region
 
+from coherent_cache.tier import backends
+
 from .servers import Server, server
 
 
@@ -36,6 +38,18 @@ def own_server(tmp_path: Path) -> Iterator[Callable[[str], Server]]:
     """A server of the test's own."""
     with ExitStack() as stack:
         yield lambda kind: stack.enter_context(server(kind, tmp_path))
+
+
+@pytest.fixture(autouse=True)
+def patience(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine an answer may be late: only who uses `impatient` has the real time-outs."""
+    if "impatient" not in request.fixturenames:
+        monkeypatch.setattr(backends, "TIMEOUT", 10.0)
+
+
+@pytest.fixture
+def impatient() -> None:
+    """The time-outs that users have."""
 
 
 _made: list[CacheRegion] = []

@@ -189,6 +189,7 @@ def test_a_file_without_its_lock_is_refused(tmp_path: Path) -> None:
         adopt(make_region().configure("dogpile.cache.dbm", arguments=arguments))
 
 
+@pytest.mark.usefixtures("impatient")
 def test_a_pool_without_time_out_is_refused() -> None:
     import redis
 
@@ -200,6 +201,7 @@ def test_a_pool_without_time_out_is_refused() -> None:
     assert adopt(on_server("redis", 1, connection_pool=pool)).timeout == 0.5
 
 
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("kind", ["redis", "valkey"])
 def test_time_outs_of_redis(kind: str) -> None:
     pytest.importorskip(kind)
@@ -218,6 +220,7 @@ def test_time_outs_of_redis(kind: str) -> None:
     assert (given["socket_timeout"], given["socket_connect_timeout"]) == (3, TIMEOUT)
 
 
+@pytest.mark.usefixtures("impatient")
 def test_time_outs_of_sentinels() -> None:
     region = make_region().configure(
         "dogpile.cache.redis_sentinel", arguments={"sentinels": [["127.0.0.1", 1]]}
@@ -230,6 +233,7 @@ def test_time_outs_of_sentinels() -> None:
     assert backend.lock_timeout == 30
 
 
+@pytest.mark.usefixtures("impatient")
 def test_time_outs_of_memcached(servers: Callable[[str], Server]) -> None:
     region = on_server("memcached", servers("memcached").port)
     layer = Layer(region)
@@ -328,6 +332,7 @@ def test_two_processes_write_a_file(region: CacheRegion, tmp_path: Path) -> None
     assert len(found) == stored > 0
 
 
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("region", ["dbm"], indirect=True)
 def test_a_file_that_is_locked_is_not_waited_for(region: CacheRegion) -> None:
     layer = Layer(region)
