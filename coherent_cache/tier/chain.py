@@ -53,7 +53,8 @@ class Layer:
         self._storage: Storage = adopt(source)
         self.name = self._storage.name
         self.timeout = self._storage.timeout
-        self.breaker = Breaker(self.name, timeout=self.timeout, clock=clock)
+        # A little less: two clocks measure it, and one may be coarse.
+        self.breaker = Breaker(self.name, timeout=self.timeout * 0.95, clock=clock)
         # Guards the counts; a leaf.
         self._lock = threading.Lock()
         self._counts: dict[str, int] = dict.fromkeys(_COUNTS, 0)

@@ -116,6 +116,27 @@ def test_flags_of_other_clients_mean_nothing(
         assert mark.exists()
 
 
+def test_a_client_made_otherwise_does_not_unpickle(
+    servers: Callable[[str], Server], tmp_path: Path
+) -> None:
+    from pymemcache.client.base import Client
+    from pymemcache.client.hash import HashClient
+    from pymemcache.serde import pickle_serde
+
+    class Own(memcached.PyMemcacheBackend):
+        def _create_client(self) -> Any:
+            return HashClient(self.url, serde=pickle_serde)
+
+    port = servers("memcached").port
+    mark = tmp_path / "unpickled"
+    with closing(Client(("127.0.0.1", port))) as other:
+        other.set("own", pickle.dumps(Hostile(mark)), flags=1, noreply=False)
+    backend = Own({"url": f"127.0.0.1:{port}"})
+    assert Layer(backend).get(["own"]) == {}
+    assert not mark.exists()
+    backend.client.close()
+
+
 # What a backend must not do to us
 
 
