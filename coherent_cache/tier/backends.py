@@ -267,7 +267,7 @@ def _prepare_pymemcache(backend: Any) -> tuple[float, Callable[[], None]]:
         # Without a reply add() says yes to everyone, and errors are not seen.
         backend.default_noreply = False
         # The breaker decides when to try again.  The client's own way is to answer "nothing there"
-        # for a minute (test_restarted).
+        # for a minute (test_memcached_is_not_given_up).
         backend.enable_retry_client = False
         backend.hashclient_retry_attempts = sys.maxsize
         backend.hashclient_retry_timeout = -1

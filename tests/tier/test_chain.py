@@ -173,6 +173,20 @@ def test_killed_and_restarted(kind: str, chain_on: Any, clock: Clock) -> None:
     assert chain.statistics()[0].opened == 1
 
 
+def test_memcached_is_not_given_up(own_server: Callable[[str], Server], clock: Clock) -> None:
+    """Its client would leave it out for a minute, whatever the breaker says."""
+    server = own_server("memcached")
+    region = on_server("memcached", server.port, hashclient_retry_attempts=0)
+    chain = Chain([region], clock=clock)
+    server.kill()
+    for _ in range(5):
+        assert chain.get(["a"]) == [None]
+        clock.now += AWAY
+    server.start()
+    chain.put({"a": b"1"})
+    assert chain.get(["a"]) == [b"1"]
+
+
 @every_server
 def test_restarted_between_two_calls(kind: str, chain_on: Any) -> None:
     chain, server = chain_on(kind)
