@@ -40,7 +40,14 @@ _LINK = re.compile(r"\[[^\]]*\]\(<?([^)\s>]+)>?\)")
 _HEADING = re.compile(r"#{1,6}\s+(.*?)\s*#*$")
 _CODE_SPAN = re.compile(r"(`+)(.+?)\1", re.DOTALL)
 _MACHINE_PATH = re.compile(r"(?<![\w./:])(?:/(?:home|root|work|tmp|Users|mnt)/|[A-Z]:\\)")
-_PACKAGES_THAT_MAY_BE_MISSING = {"flask", "flask_sqlalchemy", "aiosqlite", "alembic", "greenlet"}
+_PACKAGES_THAT_MAY_BE_MISSING = {
+    "flask",
+    "flask_sqlalchemy",
+    "aiosqlite",
+    "alembic",
+    "greenlet",
+    "dogpile",
+}
 
 
 class Block(NamedTuple):
