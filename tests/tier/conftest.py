@@ -8,9 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-pytest.importorskip("dogpile.cache")
-
 from dogpile.cache import CacheRegion, make_region
 
 from coherent_cache.tier import backends
