@@ -188,5 +188,6 @@ def as_tier(given: Any) -> Any:
     """Return what ``CacheManager(tier=…)`` means: a tier, or a region or URL, or several."""
     if hasattr(given, "find") and hasattr(given, "put"):
         return given
-    several = isinstance(given, Sequence) and not isinstance(given, str)
-    return Tier(*given) if several else Tier(given)
+    if isinstance(given, Sequence) and not isinstance(given, str):
+        return Tier(*given)
+    return Tier(given)
