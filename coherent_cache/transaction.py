@@ -151,7 +151,8 @@ class Transaction:
         level = self._levels[-1]
         level.pending |= keys
         level.forget(keys)
-        self.manager.stir()
+        if keys:
+            self.manager.stir()
         if self.written:
             self.late |= keys
 
