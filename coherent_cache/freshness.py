@@ -9,13 +9,12 @@ from typing import Any, TypeAlias
 
 from .errors import ConfigurationError
 
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", None)
 
-def _seconds_on_end() -> Callable[[], float]:
+
+def _seconds_on_end() -> float:
     """A clock that nobody sets and that goes on while the machine sleeps, if there is one."""
-    boottime = getattr(time, "CLOCK_BOOTTIME", None)
-    if boottime is None:
-        return time.monotonic
-    return lambda: time.clock_gettime(boottime)
+    return time.monotonic() if _CLOCK is None else time.clock_gettime(_CLOCK)
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ class Bounded:
     """
 
     seconds: float
-    clock: Callable[[], float] = field(default_factory=_seconds_on_end, repr=False, compare=False)
+    clock: Callable[[], float] = field(default=_seconds_on_end, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not self.seconds > 0:
