@@ -83,7 +83,7 @@ class Core:
             return
         commits = view.commits
         start = time.perf_counter()
-        if commits or not self.access.last_look.will_do():
+        if commits or not self.access.is_current():
             self.access.check(list(scope.transactions(self)))
             self._count(view, start)
         self._looked(view, commits)
@@ -94,7 +94,7 @@ class Core:
             return
         commits = view.commits
         start = time.perf_counter()
-        if commits or not self.access.last_look.will_do():
+        if commits or not self.access.is_current():
             await self.access.acheck(list(scope.transactions(self)))
             self._count(view, start)
         self._looked(view, commits)

@@ -47,7 +47,9 @@ def _options() -> argparse.Namespace:
         help="break the cache on purpose",
     )
     parser.add_argument(
-        "--freshness", default="strict", help="the mode: strict, or the seconds of Bounded"
+        "--freshness",
+        default="strict",
+        help="the mode: strict, shared-memory, or the seconds of Bounded",
     )
     parser.add_argument(
         "--bound",

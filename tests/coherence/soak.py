@@ -34,7 +34,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--workload", choices=WORKLOADS, action="append", help="these only")
     parser.add_argument("--fault", choices=[*FAULTS, "none"], action="append", help="these only")
     parser.add_argument(
-        "--freshness", default="strict", help="the mode: strict, or the seconds of Bounded"
+        "--freshness",
+        default="strict",
+        help="the mode: strict, shared-memory, or the seconds of Bounded",
     )
     parser.add_argument("--seconds", type=float, default=15.0, help="for each round")
     parser.add_argument("--processes", type=int, default=3)

@@ -25,6 +25,16 @@ def test_bounded_keeps_its_bound(database: Database) -> None:
 
 @pytest.mark.long
 @pytest.mark.on("sqlite-wal")
+@pytest.mark.parametrize("workload", ["mixed", "async"])
+def test_shared_memory_is_strict(database: Database, workload: str) -> None:
+    verdict = run_on(database, "DRIVER", workload, freshness="shared-memory")
+    assert verdict.anomalies == []
+    assert verdict.commits > 0
+    assert verdict.reads > 20
+
+
+@pytest.mark.long
+@pytest.mark.on("sqlite-wal")
 @pytest.mark.parametrize("broken", ["count-from-the-end", "outdate-nothing", "never-too-old"])
 def test_a_bound_that_is_not_kept_is_convicted(database: Database, broken: str) -> None:
     verdict = run_on(database, "DRIVER", "mixed", broken, seconds=1, freshness=BOUND)
