@@ -164,10 +164,10 @@ def _count_from_the_end() -> None:
     apply = Reader._apply
     chance = random.Random()
 
-    def held_up(self: Reader, news: News) -> None:
+    def held_up(self: Reader, news: News, state: bytes | None) -> None:
         if chance.random() < 0.2:
             time.sleep(0.1)
-        apply(self, news)
+        apply(self, news, state)
 
     def end(self: LastLook, begun: tuple[float, int] | None) -> None:
         self._look = self.begin()
