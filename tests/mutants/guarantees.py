@@ -473,8 +473,8 @@ MUTANTS = [
     Mutant(
         "two-empty-wals-are-one-state",
         "wal_index.py",
-        "        and frames > 0\n",
-        "",
+        " and frames > 0\n",
+        "\n",
         ("test_shared_memory.py::test_a_header_that_names_no_state",),
     ),
     Mutant(
