@@ -3,7 +3,8 @@
 InnoDB shows no horizon of its snapshots, so rows are ordered by *lanes*.  A database connection
 owns a lane: a row of ``cache_lane`` that it counts up just before COMMIT, and whose new value
 numbers the log rows of that commit.  The lane's row stays locked until the COMMIT, so the values
-of one lane become visible in order, and since nobody else writes that row nobody waits.
+of one lane become visible in order, and since nobody else writes that row nobody waits.  On MariaDB
+both are one statement, for few rows; on MySQL, and for many, they are two.
 
 A reading compares one figure over all lanes (the exclusive or of their random tokens, new with
 each commit).  If it moved, the rows of the lanes that moved are read, from the last known one on.
