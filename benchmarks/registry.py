@@ -17,6 +17,8 @@ NAMES = (
     "news",
     "crowd",
     "asynchronous",
+    "many_keys",
+    "writers",
     "memory",
     "eviction",
     "churn",
