@@ -21,13 +21,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from sqlalchemy.exc import DBAPIError
 
 from .core import Core
 from .entry import Entry, Slot, Variant
 from .greenlets import spawn
+from .once import Mutex
 from .points import point
 from .transaction import Transaction
 
@@ -55,6 +56,20 @@ class ValueTier(Protocol):
     ) -> None:
         """Let others find *value*, if it can be."""
 
+    def mutex(self, key: str, variant: str, generation: str) -> Mutex | None:
+        """Return the lock that all processes share for that value; None if there is none."""
+
+
+class Look(NamedTuple):
+    """What was found at one moment, and the generation that was asked for; None if there is
+    none, so that nothing can be found or put."""
+
+    entry: Entry | None
+    generation: str | None
+
+
+_NOTHING = Look(None, None)
+
 
 class SharedValues:
     """The way of one manager's values to and from its tier."""
@@ -66,35 +81,37 @@ class SharedValues:
 
     # Finding
 
-    def find(self, slot: Slot, transactions: Iterable[Transaction]) -> Entry | None:
-        """Return the value of *slot* as new as this call, or None."""
+    def look(self, slot: Slot, transactions: Iterable[Transaction]) -> Look:
+        """Look for a value of *slot* as new as this call."""
         variant = variant_of(slot)
         if variant is None:
-            return None
+            return _NOTHING
         label = self._store.label
         generation = self._generations([slot.key], transactions).get(slot.key)
         if generation is None:
-            return None
+            return _NOTHING
         found = self._ask(slot.key, variant, generation)
         if found is None or not found.dependencies:
-            return _entry(slot, found, label)
+            return Look(_entry(slot, found, label), generation)
         known = self._generations(list(found.dependencies), transactions)
-        return _entry(slot, found, label) if known == found.dependencies else None
+        fits = known == found.dependencies
+        return Look(_entry(slot, found if fits else None, label), generation)
 
-    async def afind(self, slot: Slot, transactions: Iterable[Transaction]) -> Entry | None:
-        """`find` in a coroutine."""
+    async def alook(self, slot: Slot, transactions: Iterable[Transaction]) -> Look:
+        """`look` in a coroutine."""
         variant = variant_of(slot)
         if variant is None:
-            return None
+            return _NOTHING
         label = self._store.label
         generation = (await self._agenerations([slot.key], transactions)).get(slot.key)
         if generation is None:
-            return None
+            return _NOTHING
         found = await asyncio.to_thread(self._ask, slot.key, variant, generation)
         if found is None or not found.dependencies:
-            return _entry(slot, found, label)
+            return Look(_entry(slot, found, label), generation)
         known = await self._agenerations(list(found.dependencies), transactions)
-        return _entry(slot, found, label) if known == found.dependencies else None
+        fits = known == found.dependencies
+        return Look(_entry(slot, found if fits else None, label), generation)
 
     @point(before="tier: generation read, tier not asked")
     def _ask(self, key: str, variant: str, generation: str) -> Found | None:

@@ -36,7 +36,9 @@ _CLUSTER_CLASSES = {"RedisClusterBackend", "ValkeyClusterBackend"}
 #: Errors that are an answer: the server is there, and does not want this (it is full, say).
 _ANSWERS = {
     ("redis.exceptions", "ResponseError"),
+    ("redis.exceptions", "LockError"),  # it had ended
     ("valkey.exceptions", "ResponseError"),
+    ("valkey.exceptions", "LockError"),
     ("pymemcache.exceptions", "MemcacheServerError"),
     ("pymemcache.exceptions", "MemcacheClientError"),
 }
@@ -151,6 +153,9 @@ def adopt(source: CacheRegion | CacheBackend) -> Storage:
     if shared and not actual.lock_timeout:
         # Else the lock of a process that was killed would be held for ever.
         actual.lock_timeout = LOCK_TIMEOUT
+    if shared and hasattr(actual, "thread_local_lock"):
+        # A coroutine's lock is released by any thread (test_a_servers_lock_of_a_coroutine).
+        actual.thread_local_lock = False
     return Storage(_name(actual), timeout, backend, mangle, disconnect, shared)
 
 
