@@ -29,7 +29,7 @@ from .sessions import SessionWatch
 from .shared import SharedValues, ValueTier
 from .source import ConnectionSource, SourceWatch
 from .store import Store
-from .tables import create_tables, lock_path, verify_tables
+from .tables import create_tables, verify_tables
 from .view import View
 from .watch import EngineWatch
 
@@ -433,8 +433,7 @@ class CacheManager:
     def _make_loader(self) -> Loader:
         turns = None
         if self._tier is not None:
-            directory = lock_path(self.core.engine, self.core.tables, "once")
-            turns = Turns(self._tier, directory.removesuffix(".lock"), self._once_wait)
+            turns = Turns(self._tier, self._once_wait)
         return Loader(self.core, self._sessions, self._source, self._shared, turns)
 
     def after_fork(self) -> None:

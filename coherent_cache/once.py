@@ -28,6 +28,7 @@ import asyncio
 import hashlib
 import logging
 import os
+import tempfile
 import threading
 import time
 from typing import Literal, Protocol
@@ -45,7 +46,7 @@ Once = Literal["host", "cluster"]
 #: Seconds that one who holds a database connection waits.
 PATIENCE = 1.0
 
-#: Lock files of one ledger on one host.  Two names that share one may cost a wait or a second
+#: Lock files of one user on one host.  Two names that share one may cost a wait or a second
 #: computation, never more.
 _FILES = 4096
 
@@ -80,9 +81,12 @@ def check_once(once: str | None) -> None:
 class Turns:
     """Who computes in this process, for others too; of one manager."""
 
-    def __init__(self, tier: HasMutex, directory: str, seconds: float) -> None:
+    def __init__(self, tier: HasMutex, seconds: float) -> None:
         self._tier = tier
-        self._directory = directory
+        # One of the user's: generations are random, so names of two ledgers differ, while a ledger
+        # has many URLs (of another driver or user).
+        user = os.getuid() if hasattr(os, "getuid") else 0
+        self._directory = os.path.join(tempfile.gettempdir(), f"coherent_cache-{user}.once")
         self._seconds = seconds
         # Guards the set, and every `Chain.turns_held`.  A leaf, never held during I/O or user code.
         self._lock = threading.Lock()

@@ -604,6 +604,7 @@ def test_cancelled_while_it_takes_the_lock(
 
 
 @one_database
+@pytest.mark.filterwarnings("ignore:The Redis backend thread_local_lock")
 def test_a_servers_lock_of_a_coroutine(
     make: Callable[..., CacheManager],
     run: Callable[..., Any],
