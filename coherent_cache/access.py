@@ -233,9 +233,10 @@ class LedgerAccess:
                 self._marked = True
                 self._mark()
                 found = reader.ask(lambda execute: ask(self._ledger, execute, keys))
+            return found
         except DBAPIError as error:
             self._raise(error)
-        return found
+            raise
 
     def _mark(self) -> None:
         try:

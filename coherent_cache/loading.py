@@ -134,6 +134,7 @@ class Loader:
         found, settled = self._look_around(read)
         if settled:
             return found
+        self._note_calm(read)
         self._core.check(read.view, read.scope)
         return self._from_store(read)
 
@@ -143,6 +144,7 @@ class Loader:
         found, settled = self._look_around(read)
         if settled:
             return found
+        self._note_calm(read)
         await self._core.acheck(read.view, read.scope)  # no greenlet where nothing is new
         return self._from_store(read)
 
@@ -156,6 +158,27 @@ class Loader:
                 read.view.hits += 1
                 return found, True
         return None, self._hides(read.scope, frozenset((read.slot.key,)))
+
+    def _note_calm(self, read: _Read) -> None:
+        """Let the view know that nothing is around it that hides a value or holds a private one, if
+        that is so: the next reads need not look (`getters.known`).
+
+        `Core.unrest` is read first: what begins while this looks replaces it, and undoes the note.
+        (Tests: test_g03_beside_a_session_*, test_calm_*.)
+        """
+        view, scope, unrest = read.view, read.scope, self._core.unrest
+        if view.calm is unrest or view.scope is not scope:
+            return
+        if self._source is not None:
+            # Of its transactions nobody tells how they go on: each read has to ask (`notice`).
+            calm = scope.is_idle()
+        else:
+            # Also those of other threads and tasks, as long as they are in the scope.
+            calm = all(t.is_calm for t in scope.all_transactions(self._core)) and all(
+                self._sessions.is_calm(session) for session in scope.sessions()
+            )
+        if calm:
+            view.calm = unrest
 
     def _from_store(self, read: _Read) -> Entry | None:
         found = self._store.get(read.slot)

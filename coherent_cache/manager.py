@@ -84,7 +84,7 @@ class CacheManager:
     :param prune_keep: how many of the newest rows of the ledger stay when it prunes itself.
     :param prune_every: after how many rows that this process wrote it does so; None: never.
     :param tier: where values are shared with other processes: a `coherent_cache.tier.Tier`, or a
-        region of dogpile.cache, or several from the most local to the most global.
+        region of dogpile.cache or a URL, or several from the most local to the most global.
     :param once_wait: the seconds that a reader waits at most for another process that computes a
         value ``once``; then he computes it himself.
     """

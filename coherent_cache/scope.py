@@ -76,6 +76,8 @@ class Scope:
     def add(self, transaction: Transaction) -> None:
         """A transaction began in this context."""
         self.transactions_here[transaction] = None
+        if not transaction.is_calm:  # `Transaction.invalidate` told of it before it was here
+            transaction.manager.stir()
 
     def remove(self, transaction: Transaction) -> None:
         """A transaction ended."""
