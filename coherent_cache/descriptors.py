@@ -291,7 +291,7 @@ class _KeyedDecorator:
     def __init__(self, key: str | Callable[[Any], Any], tier: bool, once: Once | None) -> None:
         self._key = key
         self._tier = tier
-        self._once = once
+        self._once: Once | None = once
 
     def __call__(self, retriever: Callable[[Any], _R]) -> CachedProperty[_R]:
         return CachedProperty(retriever, key=self._key, tier=self._tier, once=self._once)
@@ -302,7 +302,7 @@ class _SingletonDecorator:
 
     def __init__(self, tier: bool, once: Once | None) -> None:
         self._tier = tier
-        self._once = once
+        self._once: Once | None = once
 
     def __call__(self, retriever: Callable[[Any], _R]) -> CachedSingletonProperty[_R]:
         return CachedSingletonProperty(retriever, tier=self._tier, once=self._once)

@@ -276,8 +276,9 @@ class Loader:
             return self._compute(read, compute)
         transactions = list(read.scope.transactions(self._core))
         with self._wait(read) as wait:
+            waited = False
             while True:
-                look = shared.look(read.slot, transactions)
+                look = shared.look(read.slot, transactions, check=waited)
                 entry = self._accept(read, look.entry)
                 if entry is not None:
                     return entry
@@ -285,6 +286,7 @@ class Loader:
                 if seconds is None:
                     break
                 pause(seconds)
+                waited = True
             entry = self._compute(read, compute)
             # Before the others are let in, or the next one would find nothing and compute as well.
             # (Test: test_the_value_is_there_before_the_lock_is_free.)
@@ -297,8 +299,9 @@ class Loader:
             return await self._acompute(read, compute)
         transactions = list(read.scope.transactions(self._core))
         async with self._wait(read) as wait:
+            waited = False
             while True:
-                look = await shared.alook(read.slot, transactions)
+                look = await shared.alook(read.slot, transactions, check=waited)
                 entry = self._accept(read, look.entry)
                 if entry is not None:
                     return entry
@@ -306,6 +309,7 @@ class Loader:
                 if seconds is None:
                     break
                 await asyncio.sleep(seconds)
+                waited = True
             entry = await self._acompute(read, compute)
             await shared.aput(entry, transactions)
         return entry

@@ -31,11 +31,12 @@ import os
 import tempfile
 import threading
 import time
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from filelock import FileLock, Timeout
 
 from .errors import ConfigurationError
+from .forking import tell_after_fork
 from .load import Chain
 
 _log = logging.getLogger("coherent_cache")
@@ -60,6 +61,7 @@ class Mutex(Protocol):
     def acquire(self, wait: bool = ..., /) -> bool:
         """Return at once whether the caller has it, or may go on without; False only while
         another one holds it.  *wait* is False."""
+        ...
 
     def release(self) -> None:
         """Let go.  Called once after each `acquire` that returned True, by any thread."""
@@ -151,7 +153,7 @@ class FileMutex:
     def __init__(self, path: str) -> None:
         self._path = path
         self._lock: FileLock | None = None
-        self._process = os.getpid()
+        tell_after_fork(self)
 
     def acquire(self, wait: bool = False) -> bool:
         """See `Mutex.acquire`.  A file that cannot be made keeps nobody from computing."""
@@ -169,10 +171,22 @@ class FileMutex:
         return True
 
     def release(self) -> None:
-        """See `Mutex.release`.  A child that was forked meanwhile leaves the parent's lock alone.
-        (Test: test_a_child_forked_in_the_retriever.)"""
-        if self._lock is not None and self._process == os.getpid():
+        """See `Mutex.release`."""
+        if self._lock is not None:
             self._lock.release()
+
+    def after_fork(self) -> None:
+        """In a child: close the file without letting go of it.  An open one would hold the lock
+        after the parent's death, and its end would take it from the living parent.
+
+        filelock does so itself from some release on.  (Tests: test_a_child_*.)
+        """
+        lock, self._lock = self._lock, None
+        context: Any = getattr(lock, "_context", None)
+        descriptor = getattr(context, "lock_file_fd", None)
+        if descriptor is not None:
+            os.close(descriptor)
+            context.lock_file_fd = None
 
 
 class Wait:

@@ -85,10 +85,15 @@ class SharedValues:
 
     # Finding
 
-    def look(self, slot: Slot, transactions: Iterable[Transaction]) -> Look:
-        """Look for a value of *slot* as new as this call."""
+    def look(self, slot: Slot, transactions: Iterable[Transaction], *, check: bool) -> Look:
+        """Look for a value of *slot* as new as this call.
+
+        With *check* the ledger is looked at first, by one who has waited: what he computes now has
+        to be labelled as new as it is, or it could not be put.
+        (Test: test_one_who_waited_for_the_old_value_computes_the_new_one_for_all.)
+        """
         variant = variant_of(slot)
-        if variant is None:
+        if variant is None or (check and not self._check(transactions)):
             return _NOTHING
         label = self._store.label
         generation = self._generations([slot.key], transactions).get(slot.key)
@@ -101,10 +106,10 @@ class SharedValues:
         fits = known == found.dependencies
         return Look(_entry(slot, found if fits else None, label), generation)
 
-    async def alook(self, slot: Slot, transactions: Iterable[Transaction]) -> Look:
+    async def alook(self, slot: Slot, transactions: Iterable[Transaction], *, check: bool) -> Look:
         """`look` in a coroutine."""
         variant = variant_of(slot)
-        if variant is None:
+        if variant is None or (check and not await self._acheck(transactions)):
             return _NOTHING
         label = self._store.label
         generation = (await self._agenerations([slot.key], transactions)).get(slot.key)
@@ -152,11 +157,7 @@ class SharedValues:
 
     @point(before="tier: generations read, ledger not looked at")
     def _still_holds(self, entry: Entry, transactions: Iterable[Transaction]) -> bool:
-        try:
-            self._core.access.check(transactions)
-        except DBAPIError:
-            return False
-        return self._store.holds(entry)
+        return self._check(transactions) and self._store.holds(entry)
 
     def _put(self, entry: Entry, generations: Mapping[str, str]) -> None:
         others = {key: text for key, text in generations.items() if key != entry.key}
@@ -165,6 +166,19 @@ class SharedValues:
         self._tier.put(entry.key, variant, generations[entry.key], others, entry.value)
 
     # The ledger
+
+    def _check(self, transactions: Iterable[Transaction]) -> bool:
+        """Look at the ledger; False if that failed."""
+        try:
+            self._core.access.check(transactions)
+        except DBAPIError:
+            return False  # the retriever will meet it, and say so
+        return True
+
+    async def _acheck(self, transactions: Iterable[Transaction]) -> bool:
+        if not self._core.is_async:
+            return self._check(transactions)
+        return await spawn(self._check, transactions)
 
     def _generations(self, keys: list[str], transactions: Iterable[Transaction]) -> dict[str, str]:
         try:

@@ -11,8 +11,8 @@ MUTANTS = [
     Mutant(
         "put-without-another-look",
         "shared.py",
-        "        return self._store.holds(entry)\n\n    def _put",
-        "        return True\n\n    def _put",
+        "        return self._check(transactions) and self._store.holds(entry)\n",
+        "        return self._check(transactions)\n",
         (f"{SHARED}an_old_snapshot_is_not_put_under_a_new_generation",),
         core=True,
     ),
@@ -95,6 +95,13 @@ MUTANTS = [
         '{len(variant)} {variant} {generation}"',
         '{len(variant)} {variant}"',
         (f"{ONCE}new_readers_do_not_wait_for_the_old_value",),
+    ),
+    Mutant(
+        "once-labels-as-of-before-the-wait",
+        "loading.py",
+        "                look = shared.look(read.slot, transactions, check=waited)\n",
+        "                look = shared.look(read.slot, transactions, check=False)\n",
+        (f"{ONCE}one_who_waited_for_the_old_value_computes_the_new_one_for_all",),
     ),
     Mutant(
         "once-keeps-what-a-cancelled-reader-took",
