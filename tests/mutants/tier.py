@@ -73,7 +73,6 @@ MUTANTS = [
         "            seconds = min(seconds, PATIENCE)\n",
         "            pass\n",
         (f"{ONCE}who_holds_a_connection_waits_for_a_second",),
-        core=True,
     ),
     Mutant(
         "once-waits-with-a-lock-in-hand",

@@ -9,6 +9,7 @@ import os
 import signal
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -404,8 +405,10 @@ def test_a_circle_through_a_flight(make: Callable[..., CacheManager], how: Once)
     second = in_thread(lambda: mine.get("B", b))
     in_b.wait()
     in_a.open()
-    while not mine._loader._flights._lock.locked() and not waiting(mine):
-        pass  # the first one is about to wait for the second one's flight
+    for _ in range(5000):
+        if waiting(mine):
+            break
+        time.sleep(0.001)
     in_b.open()
     assert second.result(SECONDS) == "Ba"
     assert first.result(SECONDS) == "ABa"
@@ -419,11 +422,16 @@ def waiting(manager: CacheManager) -> bool:
 @both
 @one_database
 def test_pool_of_one(
-    worker: Worker, make: Callable[..., CacheManager], shelf: Shelf, how: Once
+    worker: Worker,
+    make: Callable[..., CacheManager],
+    shelf: Shelf,
+    how: Once,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The one who computes waits for the connection; the one who has it wants the value."""
+    monkeypatch.setattr(once, "PATIENCE", LONG)
     engine = worker.database.engine(
-        poolclass=QueuePool, pool_size=1, max_overflow=0, pool_timeout=SECONDS
+        poolclass=QueuePool, pool_size=1, max_overflow=0, pool_timeout=5
     )
     mine = Worker(worker.database, engine=engine, tier=shelf, once_wait=LONG).cache_manager
     gate = Gate()
