@@ -20,6 +20,7 @@ NAMES = (
     "memory",
     "eviction",
     "churn",
+    "stampede",
     "load",
 )
 
