@@ -22,6 +22,7 @@ NAMES = (
     "memory",
     "eviction",
     "churn",
+    "stampede",
     "load",
 )
 

@@ -270,7 +270,6 @@ class Ledger(abc.ABC):
         values = ", ".join([f"(?, {key_hash(key)}, {rest})" for key in stored])
         execute(self.sql(f"{self._insert_into} {values}"), stored)
 
-    @final
     @point(before="prune: rows chosen, none deleted")
     def remove(self, execute: Execute, rows: Sequence[int]) -> int:
         """Delete a batch that was chosen; return how many rows went."""
