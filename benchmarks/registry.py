@@ -17,6 +17,7 @@ NAMES = (
     "news",
     "crowd",
     "asynchronous",
+    "tier",
     "memory",
     "eviction",
     "churn",
