@@ -36,8 +36,8 @@ PRUNED_AT_ONCE = 10_000
 MARKS = -1
 MARK = "\x1b"
 
-#: An INSERT of no more rows than this is remembered.
-_REMEMBERED_ROWS = 16
+#: A statement for no more rows or keys than this is remembered.
+REMEMBERED = 16
 
 
 class Result(NamedTuple):
@@ -95,6 +95,8 @@ class Ledger(abc.ABC):
         self.key_column = prepare.quote("key")
         # The statements that insert few rows, by the number of rows and the position.
         self._inserts: dict[tuple[int, str], str] = {}
+        #: Those that read generations (`generation`), by the number of keys.
+        self.remembered_questions: dict[int, str] = {}
 
     # What differs by database
 
@@ -241,7 +243,7 @@ class Ledger(abc.ABC):
                 f"INSERT INTO {self.log_name} ({self.key_column}, key_hash, lane, position, "
                 f"token) VALUES {values}"
             )
-            if rows <= _REMEMBERED_ROWS and not position.isdigit():
+            if rows <= REMEMBERED and not position.isdigit():
                 self._inserts[rows, position] = found
         return found
 
