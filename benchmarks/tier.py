@@ -1,16 +1,17 @@
 """A value that is not in the process: found in the tier, or computed and put there.
 
-The limit of a hit in the tier is one round trip of the driver (the key's generation) and one GET of
-the storage's client; both are timed alone as well, and what follows a row's figures is how many of
-each it takes.  A hit is one of fifty in a request, so that the request's own check counts little; "a
-request of its own" has a check for each.  A miss is the first read of a new key whose retriever
-does nothing: without a tier that is all there is; with one the tier is asked, the value is put, and
-the ledger is looked at in between, so the limit is three round trips and two of the storage's.
+The limit of a hit in the tier is one round trip of the driver (the key's generation) and one GET
+of the storage's client; both are timed alone as well, and behind the figures of a row stands how
+many of each it takes.  A hit is one of fifty in a request, so that the request's own check counts
+little; "a request of its own" has a check for each.  A miss is the first read of a new key whose
+retriever does nothing: without a tier that is all there is.  With one the tier is asked before, and
+after it the generation is read again, the ledger is looked at and the value is put: the limit is
+three round trips, a GET and a SET.
 
 dogpile.cache (`region.get_or_create`) and Flask-Caching (`memoize`) do the same on the same server,
 without coherency, and unpickle what they find.  Flask-Caching has no way to memcached without a
-library in C.  The value is a text of 2 kB, which the tier compresses.  "The parts" are what a hit
-does, one after the other.
+library in C.  The value is a text of 2 kB, which the tier compresses and authenticates.  "The
+parts" are what a hit does, one after the other.
 """
 
 from __future__ import annotations

@@ -160,10 +160,10 @@ class Tier:
         )
 
     def close(self) -> None:
-        """Close the connections that clients do not look after themselves; they open again when
-        they are needed."""
+        """Close its connections, but for those of a `connection_pool` that was given; they open
+        again when they are needed."""
         for layer in self._chain.layers:
-            layer.disconnect()
+            layer.close()
 
     def _address(self, key: str, variant: str, generation: str) -> str:
         # A digest, since servers limit the length of a key: what is found is compared in full.
