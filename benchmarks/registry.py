@@ -19,6 +19,7 @@ NAMES = (
     "asynchronous",
     "many_keys",
     "writers",
+    "tier",
     "memory",
     "eviction",
     "churn",

@@ -36,9 +36,9 @@ PRUNED_AT_ONCE = 10_000
 MARKS = -1
 MARK = "\x1b"
 
-#: An INSERT of no more rows than this has parameters only, and is remembered.
-_REMEMBERED_ROWS = 16
-_REMEMBERED = frozenset([*range(_REMEMBERED_ROWS + 1), ROWS_PER_STATEMENT])
+#: A statement for no more rows or keys than this has parameters only, and is remembered.
+REMEMBERED = 16
+_REMEMBERED_ROWS = frozenset([*range(REMEMBERED + 1), ROWS_PER_STATEMENT])
 
 
 class Result(NamedTuple):
@@ -102,6 +102,8 @@ class Ledger(abc.ABC):
         )
         # The statements that insert few rows, by the number of rows and the position.
         self._inserts: dict[tuple[int, str], str] = {}
+        #: Those that read generations (`generation`), by the number of keys.
+        self.remembered_questions: dict[int, str] = {}
 
     # What differs by database
 
@@ -234,7 +236,7 @@ class Ledger(abc.ABC):
         # have under the same number.
         token = new_token() if token is None else token
         for chunk in chunks(keys):
-            if len(chunk) > _REMEMBERED_ROWS and self.numbers_as_text:
+            if len(chunk) > REMEMBERED and self.numbers_as_text:
                 self._insert_many(execute, chunk, lane, position, token)
             else:
                 statement = self.insert_statement(len(chunk), position)
@@ -247,7 +249,7 @@ class Ledger(abc.ABC):
         if found is None:
             values = ", ".join([f"(?, ?, ?, {position}, ?)"] * rows)
             found = self.sql(f"{self._insert_into} {values}")
-            if rows in _REMEMBERED and not position.isdigit():
+            if rows in _REMEMBERED_ROWS and not position.isdigit():
                 self._inserts[rows, position] = found
         return found
 
