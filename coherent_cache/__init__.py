@@ -5,14 +5,20 @@ See `CacheManager` and `cached`.
 
 from .descriptors import CachedProperty, CachedPropertyBase, CachedSingletonProperty, cached
 from .errors import (
+    BadPayload,
     CacheError,
     ConfigurationError,
     InvalidationError,
     KeyTypeError,
     MissingManagerError,
+    NotKeptError,
+    NotSerializable,
+    PayloadError,
     RecursiveRetrieverError,
+    SealingError,
     SynchronousUseError,
     TableError,
+    TooLarge,
     UnsupportedDatabaseError,
 )
 from .freshness import Bounded, Strict
@@ -27,6 +33,7 @@ from .view import View
 __version__ = "0.1.0"
 
 __all__ = [
+    "BadPayload",
     "Bounded",
     "CacheError",
     "CacheManager",
@@ -40,11 +47,16 @@ __all__ = [
     "LedgerStatus",
     "LedgerTables",
     "MissingManagerError",
+    "NotKeptError",
+    "NotSerializable",
+    "PayloadError",
     "RecursiveRetrieverError",
+    "SealingError",
     "Statistics",
     "Strict",
     "SynchronousUseError",
     "TableError",
+    "TooLarge",
     "UnsupportedDatabaseError",
     "View",
     "add_manager_source",

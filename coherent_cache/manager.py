@@ -22,6 +22,7 @@ from .invalidation import AnyConnection, AnySession, Invalidator
 from .keys import check_key
 from .ledger import Execute, LedgerStatus
 from .loading import Loader
+from .recall import generation_of, recall
 from .scope import current_view, open_view
 from .sessions import SessionWatch
 from .shared import SharedValues, ValueTier
@@ -78,10 +79,12 @@ class CacheManager:
     :param ledger_engine: another engine to the same database for the ledger's own connections,
         where *engine* goes through a pooler that hands sessions around (PgBouncer in transaction
         mode): it has to reach the server, or pool by session.
-    :param freshness: `Strict` (what None means), or `Bounded`, which leaves checks out.
+    :param freshness: `Strict` (what None means; with ``shared_memory=True`` it asks nothing on
+        SQLite while nothing is committed), or `Bounded`, which leaves checks out.
     :param prune_keep: how many of the newest rows of the ledger stay when it prunes itself.
     :param prune_every: after how many rows that this process wrote it does so; None: never.
-    :param tier: where values are shared with other processes, see `coherent_cache.tier.Tier`.
+    :param tier: where values are shared with other processes: a `coherent_cache.tier.Tier`, or a
+        region of dogpile.cache or a URL, or several from the most local to the most global.
     """
 
     def __init__(
@@ -99,7 +102,7 @@ class CacheManager:
         freshness: Freshness | None = None,
         prune_keep: int = 10_000,
         prune_every: int | None = 1_000,
-        tier: ValueTier | None = None,
+        tier: Any = None,
     ) -> None:
         if max_entries < 1:
             raise ConfigurationError(f"max_entries is at least 1, not {max_entries}")
@@ -121,7 +124,8 @@ class CacheManager:
         self.engine: Engine = self.core.engine
         self._sessions = SessionWatch(self.core)
         self._source = SourceWatch(self.core, source) if source is not None else None
-        self._shared = None if tier is None else SharedValues(self.core, tier)
+        self._tier = _tier_of(tier)
+        self._shared = None if self._tier is None else SharedValues(self.core, self._tier)
         self._loader = Loader(self.core, self._sessions, self._source, self._shared)
         self._invalidator = Invalidator(self.core, self._sessions, self._source)
         self.core.watches.append(EngineWatch(self.core, self.engine))
@@ -211,10 +215,47 @@ class CacheManager:
             lambda: self.invalidate(target, attribute, session=session, connection=connection)
         )
 
-    def evict(self) -> None:
-        """Drop every value from this process's memory.  No other process is told: nothing became
-        invalid."""
-        self.core.store.clear()
+    def evict(self, target: Any = None, attribute: str | None = None) -> None:
+        """Drop values from this process's memory: all, that of a key, or that of the cached
+        attribute *attribute* of the object *target*.
+
+        Nothing became invalid and no other process is told: that is `invalidate`.  A request that
+        has read the value keeps it; the next read finds it in the tier or computes it.  No I/O.
+        """
+        if target is None:
+            self.core.store.clear()
+        else:
+            self.core.store.evict(_slot_of(target, attribute))
+
+    # Generations
+
+    def generation(self, target: Any, attribute: str | None = None) -> str | None:
+        """Return the generation that a key has at this moment, or the cached attribute *attribute*
+        of the object *target*: a text that changes with each invalidation that commits, and never
+        comes back.  None where there are none: for a database in memory, or a key that is
+        invalidated all the time.  One query.
+
+        It also changes when the ledger is pruned.  Other cached values that the attribute is
+        computed from have generations of their own.
+        """
+        return generation_of(self.core, _slot_of(target, attribute).key)
+
+    async def ageneration(self, target: Any, attribute: str | None = None) -> str | None:
+        """`generation` on an asynchronous engine."""
+        return await spawn(self.generation, target, attribute)
+
+    def recall(self, target: Any, attribute: str | None = None, *, generation: str) -> Any:
+        """Return the value that a key had under *generation*, or the cached attribute *attribute*
+        of the object *target*, for audits and tests.  Nothing is computed.
+
+        The tier keeps old values until it drops them by itself; this process has the current one at
+        most.  Raises `NotKeptError` if neither has it.
+        """
+        return recall(self.core, self._tier, _slot_of(target, attribute), generation)
+
+    async def arecall(self, target: Any, attribute: str | None = None, *, generation: str) -> Any:
+        """`recall` on an asynchronous engine."""
+        return await spawn(lambda: self.recall(target, attribute, generation=generation))
 
     # Connections and views
 
@@ -383,11 +424,32 @@ def _call(retriever: Callable[..., _T], instance: Any) -> Callable[[], _T]:
     return lambda: retriever(instance)
 
 
+def _tier_of(given: Any) -> ValueTier | None:
+    """What is given for a tier, which needs dogpile.cache only if it is."""
+    if given is None:
+        return None
+    from .tier import as_tier
+
+    tier: ValueTier = as_tier(given)
+    return tier
+
+
 def _keys_of(target: Any, attribute: str) -> frozenset[str]:
-    keys_of = getattr(getattr(type(target), attribute, None), "keys_of", None)
-    if keys_of is None:
+    keys: frozenset[str] = _descriptor(target, attribute).keys_of(target)
+    return keys
+
+
+def _slot_of(target: Any, attribute: str | None) -> Slot:
+    if attribute is None:
+        return Slot(check_key(target))
+    slot: Slot = _descriptor(target, attribute).slot_of(target)
+    return slot
+
+
+def _descriptor(target: Any, attribute: str) -> Any:
+    found = getattr(type(target), attribute, None)
+    if not hasattr(found, "keys_of"):
         raise ConfigurationError(
             f"{type(target).__qualname__}.{attribute} is not a cached attribute"
         )
-    keys: frozenset[str] = keys_of(target)
-    return keys
+    return found

@@ -26,14 +26,13 @@ migration: they work through ``alembic.op``, also with ``--sql``.
 
 from __future__ import annotations
 
-import secrets
-
 from alembic import context, op
 from sqlalchemy import BigInteger, Column, Integer, Text, column, inspect
 from sqlalchemy import table as table_clause
 from sqlalchemy.dialects.mysql import LONGTEXT
 
 from .errors import ConfigurationError, TableError
+from .tables import first_rows
 
 #: The newest step there is.
 LATEST = 1
@@ -61,8 +60,7 @@ def upgrade(step: int, *, table: str = "cache", schema: str | None = None) -> No
             mysql_engine="InnoDB",
             mariadb_engine="InnoDB",
         )
-        if context.get_context().dialect.name == "postgresql":
-            _insert_first_row(table, schema)
+        _insert_first_rows(table, schema)
     # By themselves: MariaDB commits each, and may have been stopped between two.
     known = _indexes(table, schema)
     for columns in (["lane", "position"], ["key_hash"]):
@@ -92,13 +90,11 @@ def downgrade(step: int, *, table: str = "cache", schema: str | None = None) -> 
     op.drop_table(table, schema=schema)
 
 
-def _insert_first_row(table: str, schema: str | None) -> None:
-    """A row below every transaction number, by which the first readings know that nothing was
-    pruned; no invalidation."""
-    row = {"generation": 0, "key_hash": 0, "lane": 0, "position": 0}
-    columns = [column(name, BigInteger()) for name in (*row, "token")]
+def _insert_first_rows(table: str, schema: str | None) -> None:
+    numbers = ("generation", "key_hash", "lane", "position", "token")
+    columns = [column(name, BigInteger()) for name in numbers]
     log = table_clause(table, *columns, column("key", Text()), schema=schema)
-    op.bulk_insert(log, [{**row, "token": secrets.randbits(63), "key": ""}])
+    op.bulk_insert(log, first_rows(context.get_context().dialect.name))
 
 
 def _check_step(step: int) -> None:

@@ -121,6 +121,15 @@ class Store:
                 while len(self._dropped) > _REMEMBERED_DROPS:
                     _, self._floor = self._dropped.popitem(last=False)
 
+    def evict(self, slot: Slot) -> None:
+        """Drop what *slot* holds, if it holds something.  Nothing became invalid: a value that is
+        being computed meanwhile may take its place."""
+        with self._lock:
+            for entry in self._variants(slot.key):
+                if entry.variant is slot.variant:
+                    self._remove(entry)
+                    break
+
     def clear(self) -> None:
         """Drop everything, also what is being computed at this moment."""
         self.apply(News(None, complete=False))

@@ -6,15 +6,15 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Sequence
+from typing import Any
 
 from filelock import FileLock
 from sqlalchemy import Engine, Table, inspect
-from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import DBAPIError, NoSuchTableError
 
 from .errors import TableError
 from .explain import missing_table
-from .ledger.base import new_token
+from .ledger.base import MARK, MARKS, new_token
 from .schema import LedgerTables
 
 #: Seconds to wait for another process of this host that creates the table.
@@ -32,20 +32,29 @@ def create_tables(engine: Engine, tables: LedgerTables) -> None:
         made = not _exists(engine, tables.log)
         try:
             tables.metadata.create_all(engine, tables=[tables.log, tables.lanes])
-            if made and engine.dialect.name == "postgresql":
-                _insert_first_row(engine, tables.log)
+            if made:
+                _insert_first_rows(engine, tables.log)
         except DBAPIError:
             if not (_exists(engine, tables.log) and _exists(engine, tables.lanes)):
                 raise
     verify_tables(engine, tables)
 
 
-def _insert_first_row(engine: Engine, log: Table) -> None:
-    """A row below every transaction number, by which the first readings know that nothing was
-    pruned; no invalidation.  (`migrations.upgrade` inserts it too.)"""
-    row = {"generation": 0, "key": "", "key_hash": 0, "lane": 0, "position": 0}
+def _insert_first_rows(engine: Engine, log: Table) -> None:
+    """Insert what a ledger begins with; a process of another host may do the same."""
     with engine.begin() as connection:
-        connection.execute(insert(log).values(**row, token=new_token()).on_conflict_do_nothing())
+        connection.execute(log.insert(), first_rows(engine.dialect.name))
+
+
+def first_rows(dialect: str) -> list[dict[str, Any]]:
+    """The rows that a ledger begins with, which are no invalidations: its first mark, and on
+    PostgreSQL a row below every transaction number, by which the first readings know that nothing
+    was pruned.  (`migrations.upgrade` inserts them too.)"""
+    mark = {"generation": -1, "key": MARK, "key_hash": 0, "lane": MARKS, "position": 0}
+    rows = [{**mark, "token": new_token()}]
+    if dialect == "postgresql":
+        rows.append({**mark, "generation": 0, "key": "", "lane": 0, "token": new_token()})
+    return rows
 
 
 def verify_tables(engine: Engine, tables: LedgerTables) -> None:

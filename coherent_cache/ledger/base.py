@@ -34,7 +34,7 @@ PRUNED_AT_ONCE = 10_000
 #: The lane of *marks*, rows that are no invalidations (`Ledger.prune`), and the key they have,
 #: which no key is stored as.
 MARKS = -1
-_MARK = "\x1b"
+MARK = "\x1b"
 
 #: An INSERT of no more rows than this is remembered.
 _REMEMBERED_ROWS = 16
@@ -172,7 +172,7 @@ class Ledger(abc.ABC):
                 f"INSERT INTO {self.log_name} ({self.key_column}, key_hash, lane, position, "
                 f"token) VALUES (?, 0, {MARKS}, ?, ?)"
             ),
-            (_MARK, position, new_token()),
+            (MARK, position, new_token()),
         )
         self.delete_rows(execute, [row[0] for row in before])
 
