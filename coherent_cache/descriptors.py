@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 from .entry import Slot, Variant
 from .errors import ConfigurationError, KeyTypeError
 from .getters import UNKNOWN, Getter, keyed_getter, known, singleton_getter
-from .keys import make_key
+from .keys import part_text
 from .once import Once, check_once
 from .resolve import manager_of
 
@@ -83,9 +83,10 @@ class CachedPropertyBase(property, Generic[_T]):
         """The keys that invalidating the attribute of *instance* invalidates: its own, and those
         of the attributes that it overrides, which it may be computed from (``super().pages``)."""
         keys = {self.key_of(instance)}
+        name = self.name or ""
         overridden = False
         for kind in type(instance).__mro__:
-            found = vars(kind).get(self.name or "")
+            found = kind.__dict__.get(name)
             if overridden and isinstance(found, CachedPropertyBase):
                 try:
                     keys.add(found.key_of(instance))
@@ -200,7 +201,7 @@ class CachedProperty(CachedPropertyBase[_T]):
 
     def _key_of_part(self, part: Any) -> str:
         try:
-            return make_key(self.prefix, part)
+            return f"{self.prefix}[{part_text(part)}]"  # as `make_key` writes it
         except KeyTypeError as error:
             named = repr(self.key) if isinstance(self.key, str) else "the callable given"
             raise KeyTypeError(f"{self.prefix}, keyed by {named}: {error}") from None

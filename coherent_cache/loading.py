@@ -164,20 +164,17 @@ class Loader:
         that is so: the next reads need not look (`getters.known`).
 
         `Core.unrest` is read first: what begins while this looks replaces it, and undoes the note.
-        (Tests: test_g03_beside_a_session_*, test_calm_*.)
+        (Tests: tests/test_first_read.py.)
         """
         view, scope, unrest = read.view, read.scope, self._core.unrest
         if view.calm is unrest or view.scope is not scope:
             return
-        if self._source is not None:
-            # Of its transactions nobody tells how they go on: each read has to ask (`notice`).
-            calm = scope.is_idle()
-        else:
-            # Also those of other threads and tasks, as long as they are in the scope.
-            calm = all(t.is_calm for t in scope.all_transactions(self._core)) and all(
-                self._sessions.is_calm(session) for session in scope.sessions()
-            )
-        if calm:
+        # Also the transactions of other threads and tasks.  One of a `ConnectionSource` that nobody
+        # has noticed has nothing either, since a `del` and a load notice it; and if one that has
+        # nothing ends without a word, nothing becomes of it.
+        if all(t.is_calm for t in scope.all_transactions(self._core)) and all(
+            self._sessions.is_calm(session) for session in scope.sessions()
+        ):
             view.calm = unrest
 
     def _from_store(self, read: _Read) -> Entry | None:
