@@ -91,7 +91,7 @@ class Core:
             return
         commits = view.commits
         start = time.perf_counter()
-        if commits or not self.access.last_look.will_do():
+        if commits or not self.access.is_current():
             self.access.check(list(scope.transactions(self)))
             self._count(view, start)
         self._looked(view, commits)
@@ -102,7 +102,7 @@ class Core:
             return
         commits = view.commits
         start = time.perf_counter()
-        if commits or not self.access.last_look.will_do():
+        if commits or not self.access.is_current():
             await self.access.acheck(list(scope.transactions(self)))
             self._count(view, start)
         self._looked(view, commits)

@@ -46,14 +46,6 @@ class Scope:
         # In a request: what a `del` has named and no commit of the request has carried yet.
         self._unclaimed: dict[tuple[Any, str], None] = {}
 
-    def is_idle(self) -> bool:
-        """Whether no transaction and no session is here that could hide or hold a value."""
-        return not (
-            self.transactions_here
-            or self.sessions_here
-            or (self.parent is not None and not self.parent.is_idle())
-        )
-
     def leave_unclaimed(self, manager: Any, keys: frozenset[str]) -> None:
         """Remember *keys* of *manager*, which were invalidated, for the rest of the request: the
         write that the ``del`` was meant for may come in a transaction of a session that nobody

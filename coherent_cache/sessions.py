@@ -175,10 +175,11 @@ class SessionWatch:
     def _after_commit(self, session: Session) -> None:
         nested = session.get_nested_transaction()
         if nested is not None:  # a savepoint was released
-            keys = self._pending.pop(nested, None)
+            # Put there before they are taken from here: nobody finds that none are waiting.
+            keys = self._pending.get(nested)
             if keys and nested.parent is not None:
                 self._pending.setdefault(nested.parent, set()).update(keys)
-                self._core.stir()
+            self._pending.pop(nested, None)
             return
         transaction = session.get_transaction()
         keys = self._pending.pop(transaction, None) if transaction is not None else None

@@ -75,7 +75,6 @@ class SourceWatch:
             for view in views_around(self._core):
                 found.concerns(view)
             current_scope().add(found)
-            self._core.stir()  # how it goes on, nobody will say
             self._transactions[id(connection)] = found
         return found
 
