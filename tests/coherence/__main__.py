@@ -12,6 +12,7 @@ from .faults.broken import CACHES as BROKEN_BY_FAULTS
 from .faults.catalogue import FAULTS
 from .rounds import play
 from .table import HEADER, row
+from .tiers import KINDS, SERIALIZERS
 from .workloads.catalogue import WORKLOADS
 from .workloads.tables import LEVELS
 
@@ -45,6 +46,8 @@ def _options() -> argparse.Namespace:
         default="",
         help="break the cache on purpose",
     )
+    parser.add_argument("--tier", choices=KINDS, default="", help="a tier for the values")
+    parser.add_argument("--serializer", choices=SERIALIZERS, default="typed")
     parser.add_argument(
         "--bound", type=float, default=0.0, help="milliseconds that a value may be behind"
     )
@@ -80,9 +83,13 @@ def main() -> int:
                     seed=options.seed,
                     broken=options.broken,
                     bound=options.bound,
+                    tier=options.tier,
+                    serializer=options.serializer,
                 )
                 show("")
                 print(row(verdict), flush=True)
+                if options.tier:
+                    print(f"  {verdict.tier_hits} found in the tier", flush=True)
                 for anomaly in verdict.anomalies[: options.stories]:
                     print(anomaly, flush=True)
                 found += len(verdict.anomalies)
