@@ -233,23 +233,26 @@ class Loader:
         shared = self._shared
         if shared is None:
             return self._compute(read, compute)
-        transactions = list(read.scope.transactions(self._core))
-        entry = self._accept(read, shared.find(read.slot, transactions))
+        entry = self._accept(read, shared.find(read.slot, self._around(read)))
         if entry is None:
             entry = self._compute(read, compute)
-            shared.put(entry, transactions)
+            # Asked again: the retriever may have begun one that goes on.
+            # (Test: test_put_beside_a_transaction_that_the_retriever_began.)
+            shared.put(entry, self._around(read))
         return entry
 
     async def _abring(self, read: _Read, compute: Callable[[], Awaitable[Any]]) -> Entry:
         shared = self._shared
         if shared is None:
             return await self._acompute(read, compute)
-        transactions = list(read.scope.transactions(self._core))
-        entry = self._accept(read, await shared.afind(read.slot, transactions))
+        entry = self._accept(read, await shared.afind(read.slot, self._around(read)))
         if entry is None:
             entry = await self._acompute(read, compute)
-            await shared.aput(entry, transactions)
+            await shared.aput(entry, self._around(read))
         return entry
+
+    def _around(self, read: _Read) -> list[Transaction]:
+        return list(read.scope.transactions(self._core))
 
     def _accept(self, read: _Read, found: Entry | None) -> Entry | None:
         """What the tier had, unless the reader has invalidated what it was computed from; see
