@@ -15,6 +15,8 @@ from coherent_cache.store import Store
 from coherent_cache.transaction import Outcome, Transaction
 from coherent_cache.watch import EngineWatch
 
+from .broken_tiers import TIERS
+
 
 def _clean(entry: Entry, label: int) -> Entry:
     """The same value, as if it were anybody's."""
@@ -165,4 +167,5 @@ CACHES = {
     "show-the-old-one": _show_the_old_one,
     "invalidate-one": _invalidate_one,
     "lose-a-commit": _lose_a_commit,
+    **TIERS,
 }

@@ -66,8 +66,8 @@ class Soak:
             if fault and WORKLOADS[workload].is_async:
                 workload = next(name for name in workloads if not WORKLOADS[name].is_async)
             tier, serializer = self._tier(number)
-            if not tier and fault.startswith("tier"):
-                tier = "redis"
+            if fault.startswith("tier") and tier in ("", "file"):
+                tier = "redis"  # a file cannot be full, and has no connections
             self._play(number, kind, isolation, workload, fault, tier, serializer)
 
     def _fault(self, kind: str, place: int, turn: int) -> str:

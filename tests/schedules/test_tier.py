@@ -89,7 +89,11 @@ def test_commit_at_each_moment_of_a_put(
     """An old value is computed, and somebody commits before the generations are read, or before
     the look that has to come after them."""
     one, two = sharers(worker, shelf)
-    then = "" if before.startswith("tier") else "loader reaches tier: generations read, ledger not looked at"
+    then = (
+        ""
+        if before.startswith("tier")
+        else "loader reaches tier: generations read, ledger not looked at"
+    )
     if after and then:
         then = ""  # the news are applied: it is not even asked for its generations
     played = schedule(

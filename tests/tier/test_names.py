@@ -65,7 +65,9 @@ _before = Replaced.value
 
 
 @pytest.fixture
-def two(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Worker], Any]], Any]:
+def two(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[Callable[[Worker], Any]], Any]:
     """Lets two processes read one after the other, each of which uses its classes as if no other
     had been used there."""
     shelf = Shelf()

@@ -44,9 +44,7 @@ def test_put_beside_a_transaction_that_the_retriever_began(worker: Worker) -> No
     reading = worker.database.engine(connect_args={"timeout": 3})
     begin_with(reading, "BEGIN")
     reader = Worker(worker.database, engine=reading, tier=Shelf())
-    writer = Worker(
-        worker.database, engine=worker.database.engine(connect_args={"timeout": 1})
-    )
+    writer = Worker(worker.database, engine=worker.database.engine(connect_args={"timeout": 1}))
     writer.write("Front", "old")
     reader.cache_manager.core.access.generations(["so that there is a mark"], ())
     committing: list[Any] = []
