@@ -2,7 +2,8 @@
 
 It plays rounds of some seconds, each on a database of its own: every database and isolation level
 in turn, with another workload each time, two of three with a tier and, every other time, with a
-fault.  So it can run for as long as you like, and a round that shows an anomaly can be played again by the line it prints.
+fault.  So it can run for as long as you like, and a round that shows an anomaly can be played again
+by the line it prints.
 """
 
 from __future__ import annotations

@@ -12,7 +12,6 @@ from ..workers import PageText, Worker
 from .acts import look
 from .schedule import Schedule
 
-
 pytestmark = pytest.mark.on("sqlite-wal", "postgresql")
 
 

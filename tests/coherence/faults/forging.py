@@ -95,7 +95,7 @@ class Forge(Striking):
             with backend._dbm_file(False) as file:
                 return [key.decode() for key in file.keys()]  # noqa: SIM118
         if server.kind == "redis":
-            return [key.decode() for key in backend.reader_client.keys()]
+            return [key.decode() for key in backend.reader_client.scan_iter(count=1_000)]
         return _memcached_keys(server.port)
 
 
