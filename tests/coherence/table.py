@@ -107,5 +107,6 @@ def _line(kind: str, isolation: str, total: Total) -> str:
     return (
         f"{kind:14} {isolation:15} {total.rounds:6} {total.reads:9} {total.writes:8} "
         f"{total.commits:8} {sum_of(('tier-hits',)):9} {sum_of(_KILLS):5} "
-        f"{sum_of(_CUTS):5} {sum_of(('errors',)):7} {total.worst_lag:8.1f}  {named(total.anomalies)}"
+        f"{sum_of(_CUTS):5} {sum_of(('errors',)):7} {total.worst_lag:8.1f}  "
+        f"{named(total.anomalies)}"
     )
