@@ -286,7 +286,7 @@ def _stands_at_its_name(kind: type) -> bool:
     """Whether *kind* is what its name stands for in its module.
 
     The interleaving this guards against: of two classes of one name one process uses this one
-    first, and another that one.  (Test: test_two_classes_of_one_name.)
+    first, and another that one.  (Test: test_an_attribute_of_two_classes_of_one_name.)
     """
     if kind.__module__ == "__main__":
         return False

@@ -14,11 +14,23 @@ from ..workers import Worker
 from .shelf import Shelf
 
 
-class Twice:
-    """The first of two classes of one name in one module."""
+class Base:
+    """Its attribute is what the subclass makes of it."""
+
+    what: str
 
     def __init__(self, env: Worker) -> None:
         self.env = env
+
+    @cached
+    def inherited(self) -> str:
+        return self.what
+
+
+class Twice(Base):
+    """The first of two classes of one name in one module."""
+
+    what = "first"
 
     @cached
     def value(self) -> str:
@@ -28,11 +40,10 @@ class Twice:
 First = Twice
 
 
-class Twice:  # type: ignore[no-redef]
+class Twice(Base):  # type: ignore[no-redef]
     """The second."""
 
-    def __init__(self, env: Worker) -> None:
-        self.env = env
+    what = "second"
 
     @cached
     def value(self) -> str:
@@ -73,7 +84,7 @@ def two(
     shelf = Shelf()
 
     def read(function: Callable[[Worker], Any]) -> Any:
-        for kind in (First, Twice, Plain, Replaced):
+        for kind in (Base, First, Twice, Plain, Replaced):
             for each in vars(kind).values():
                 if isinstance(each, descriptors.CachedPropertyBase):
                     each._forget_slots()
@@ -90,6 +101,11 @@ def two(
 def test_two_classes_of_one_name(two: Any) -> None:
     assert two(lambda env: (First(env).value, Twice(env).value)) == ("first", "second")
     assert two(lambda env: (Twice(env).value, First(env).value)) == ("second", "first")
+
+
+def test_an_attribute_of_two_classes_of_one_name(two: Any) -> None:
+    assert two(lambda env: (First(env).inherited, Twice(env).inherited)) == ("first", "second")
+    assert two(lambda env: (Twice(env).inherited, First(env).inherited)) == ("second", "first")
 
 
 def test_attributes_without_a_name(two: Any) -> None:
