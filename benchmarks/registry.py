@@ -17,9 +17,13 @@ NAMES = (
     "news",
     "crowd",
     "asynchronous",
+    "many_keys",
+    "writers",
+    "tier",
     "memory",
     "eviction",
     "churn",
+    "stampede",
     "load",
 )
 

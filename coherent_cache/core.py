@@ -67,6 +67,9 @@ class Core:
             freshness=freshness,
             pruner=Pruner(beside, self.ledger, keep=prune_keep, every=prune_every),
         )
+        #: Replaced whenever a transaction or a session begins to hide values, or to hold private
+        #: ones, anywhere in the process: what was known of them before is out of date.
+        self.unrest = object()
         #: The engines whose transactions are watched.
         self.watches: list[EngineWatch] = []
 
@@ -74,6 +77,11 @@ class Core:
     def is_async(self) -> bool:
         """Whether it was made from an `AsyncEngine`."""
         return self.async_engine is not None
+
+    def stir(self) -> None:
+        """Something begins to stand between a view and the store; see `View.calm`."""
+        # A new object, not a count: of two threads neither can put an old one back.
+        self.unrest = object()
 
     # Looking at the ledger
 
@@ -83,7 +91,7 @@ class Core:
             return
         commits = view.commits
         start = time.perf_counter()
-        if commits or not self.access.last_look.will_do():
+        if commits or not self.access.is_current():
             self.access.check(list(scope.transactions(self)))
             self._count(view, start)
         self._looked(view, commits)
@@ -94,7 +102,7 @@ class Core:
             return
         commits = view.commits
         start = time.perf_counter()
-        if commits or not self.access.last_look.will_do():
+        if commits or not self.access.is_current():
             await self.access.acheck(list(scope.transactions(self)))
             self._count(view, start)
         self._looked(view, commits)
@@ -139,8 +147,8 @@ class Core:
         finally:
             self.access.committed(len(keys))
             for view in views_around(self):
+                view.uncheck()  # first, see `Transaction.restart`
                 view.forget(frozenset(keys))
-                view.uncheck()
 
     # Connections
 

@@ -6,19 +6,21 @@ load, for the retriever.  Every step between is one function for both.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from .core import Core
 from .entry import Entry, Slot
 from .flights import Flights
-from .greenlets import current_owner, spawn, wait_for, wait_for_async
+from .greenlets import current_owner, pause, spawn, wait_for, wait_for_async
 from .load import Chain, Flight, Load, current_load, forbid_recursion
 from .memo import NO_MEMO, current_memo
+from .once import NO_WAIT, Once, Turns, Wait
 from .points import point
 from .scope import Scope, current_scope, current_view, open_view
 from .sessions import SessionWatch
-from .shared import SharedValues
+from .shared import SharedValues, variant_of
 from .source import SourceWatch
 from .transaction import Outcome, Transaction
 from .view import View
@@ -36,10 +38,21 @@ _PATIENCE = 1.0
 class _Read:
     """One read that the view could not answer at once."""
 
-    __slots__ = ("chain", "changes", "is_request", "owner", "parent", "scope", "slot", "view")
+    __slots__ = (
+        "chain",
+        "changes",
+        "is_request",
+        "once",
+        "owner",
+        "parent",
+        "scope",
+        "slot",
+        "view",
+    )
 
-    def __init__(self, core: Core, slot: Slot) -> None:
+    def __init__(self, core: Core, slot: Slot, once: Once | None) -> None:
         self.slot = slot
+        self.once: Once | None = once
         self.scope = current_scope()
         view = current_view(core)
         self.is_request = view is not None
@@ -64,9 +77,11 @@ class Loader:
         sessions: SessionWatch,
         source: SourceWatch | None,
         shared: SharedValues | None,
+        turns: Turns | None,
     ) -> None:
         self._core = core
         self._shared = shared
+        self._turns = turns
         self._sessions = sessions
         self._source = source
         self._store = core.store
@@ -74,11 +89,12 @@ class Loader:
         self.loads = 0
         self.tier_hits = 0
 
-    def get(self, slot: Slot, compute: Callable[[], Any]) -> Any:
-        """Return the value of *slot*, by *compute* if need be."""
+    def get(self, slot: Slot, compute: Callable[[], Any], once: Once | None = None) -> Any:
+        """Return the value of *slot*, by *compute* if need be; with *once* by one process for all
+        that share the tier."""
         found = self._from_view(slot)
         if found is None:
-            read = _Read(self._core, slot)
+            read = _Read(self._core, slot, once)
             found = self._look_up(read)
             if found is None:
                 found = self._load(read, compute)
@@ -86,11 +102,13 @@ class Loader:
                 read.parent.absorb(found, self._core)
         return found.value
 
-    async def aget(self, slot: Slot, compute: Callable[[], Awaitable[Any]]) -> Any:
+    async def aget(
+        self, slot: Slot, compute: Callable[[], Awaitable[Any]], once: Once | None = None
+    ) -> Any:
         """`get` for a coroutine function."""
         found = self._from_view(slot)
         if found is None:
-            read = _Read(self._core, slot)
+            read = _Read(self._core, slot, once)
             found = await self._alook_up(read)
             if found is None:
                 found = await self._aload(read, compute)
@@ -116,6 +134,7 @@ class Loader:
         found, settled = self._look_around(read)
         if settled:
             return found
+        self._note_calm(read)
         self._core.check(read.view, read.scope)
         return self._from_store(read)
 
@@ -125,6 +144,7 @@ class Loader:
         found, settled = self._look_around(read)
         if settled:
             return found
+        self._note_calm(read)
         await self._core.acheck(read.view, read.scope)  # no greenlet where nothing is new
         return self._from_store(read)
 
@@ -138,6 +158,24 @@ class Loader:
                 read.view.hits += 1
                 return found, True
         return None, self._hides(read.scope, frozenset((read.slot.key,)))
+
+    def _note_calm(self, read: _Read) -> None:
+        """Let the view know that nothing is around it that hides a value or holds a private one, if
+        that is so: the next reads need not look (`getters.known`).
+
+        `Core.unrest` is read first: what begins while this looks replaces it, and undoes the note.
+        (Tests: tests/test_first_read.py.)
+        """
+        view, scope, unrest = read.view, read.scope, self._core.unrest
+        if view.calm is unrest or view.scope is not scope:
+            return
+        # Also the transactions of other threads and tasks.  One of a `ConnectionSource` that nobody
+        # has noticed has nothing either, since a `del` and a load notice it; and if one that has
+        # nothing ends without a word, nothing becomes of it.
+        if all(t.is_calm for t in scope.all_transactions(self._core)) and all(
+            self._sessions.is_calm(session) for session in scope.sessions()
+        ):
+            view.calm = unrest
 
     def _from_store(self, read: _Read) -> Entry | None:
         found = self._store.get(read.slot)
@@ -233,10 +271,22 @@ class Loader:
         shared = self._shared
         if shared is None:
             return self._compute(read, compute)
-        entry = self._accept(read, shared.find(read.slot, self._around(read)))
-        if entry is None:
+        with self._wait(read) as wait:
+            waited = False
+            while True:
+                look = shared.look(read.slot, self._around(read), check=waited)
+                entry = self._accept(read, look.entry)
+                if entry is not None:
+                    return entry
+                seconds = wait.step(look.generation)
+                if seconds is None:
+                    break
+                pause(seconds)
+                waited = True
             entry = self._compute(read, compute)
-            # Asked again: the retriever may have begun one that goes on.
+            # Before the others are let in, or the next one would find nothing and compute as well.
+            # (Test: test_the_value_is_there_before_the_lock_is_free.)
+            # Transactions are asked for again: the retriever may have begun one that goes on.
             # (Test: test_put_beside_a_transaction_that_the_retriever_began.)
             shared.put(entry, self._around(read))
         return entry
@@ -245,11 +295,26 @@ class Loader:
         shared = self._shared
         if shared is None:
             return await self._acompute(read, compute)
-        entry = self._accept(read, await shared.afind(read.slot, self._around(read)))
-        if entry is None:
+        async with self._wait(read) as wait:
+            waited = False
+            while True:
+                look = await shared.alook(read.slot, self._around(read), check=waited)
+                entry = self._accept(read, look.entry)
+                if entry is not None:
+                    return entry
+                seconds = await wait.astep(look.generation)
+                if seconds is None:
+                    break
+                await asyncio.sleep(seconds)
+                waited = True
             entry = await self._acompute(read, compute)
             await shared.aput(entry, self._around(read))
         return entry
+
+    def _wait(self, read: _Read) -> Wait:
+        if read.once is None or self._turns is None:
+            return NO_WAIT
+        return self._turns.wait(read.once, read.slot.key, variant_of(read.slot) or "", read.chain)
 
     def _around(self, read: _Read) -> list[Transaction]:
         return list(read.scope.transactions(self._core))

@@ -137,6 +137,11 @@ class Transaction:
         """Whether its end is still to come."""
         return self.scope is not None
 
+    @property
+    def is_calm(self) -> bool:
+        """Whether it neither hides a value nor holds a private one."""
+        return not any(level.pending or level.values for level in self._levels)
+
     # Invalidations
 
     @point(after="del: pending, view not told")
@@ -145,7 +150,10 @@ class Transaction:
         keys = frozenset(keys)
         level = self._levels[-1]
         level.pending |= keys
-        level.forget(keys)
+        if level.values:
+            level.forget(keys)
+        if keys:
+            self.manager.stir()
         if self.written:
             self.late |= keys
 
@@ -197,6 +205,7 @@ class Transaction:
     def remember(self, slot: Slot, owner: object, entry: Entry) -> None:
         """Keep a value for *owner* for the rest of the innermost savepoint or transaction."""
         self._levels[-1].values[owner, slot] = (entry, self.writes)
+        self.manager.stir()
 
     def concerns(self, view: View, keys: frozenset[str] | None = None) -> None:
         """The request of *view* works in this transaction; or, with *keys*, it has no more to do
@@ -268,12 +277,15 @@ class Transaction:
 
     def restart(self, outcome: Outcome) -> None:
         """The database's transaction ended and the connection goes on with another."""
-        pending = frozenset(self.pending())
+        levels = self._levels
+        pending = frozenset().union(*[level.pending for level in levels])
         values: Entries = {}
         if outcome is Outcome.COMMITTED:
-            for level in self._levels:
-                values.update({slot: entry for (_, slot), (entry, _) in level.values.items()})
-            forget(values, pending)
+            for level in levels:
+                if level.values:
+                    values.update({slot: entry for (_, slot), (entry, _) in level.values.items()})
+            if values:
+                forget(values, pending)
         self._levels = [_Level(None)]
         if not self.keeps_objects:
             self.label = None
@@ -290,10 +302,12 @@ class Transaction:
             # transaction.
             for slot, entry in values.items() if keys is None else ():
                 view.values.setdefault(slot, entry.owned_by(outcome))
-            if concerned:
-                view.forget(concerned)
             if concerned and outcome is not Outcome.ROLLED_BACK:
                 # Its own commit is news, and another thread may have loaded the old value after
                 # the `del`; what others committed meanwhile is news too.
                 # (Tests: test_case_03_*, test_case_20_*.)
+                # Before the view forgets: a thread of the request that reads in between would take
+                # the old value for checked, and keep it.  (Test: test_g03_read_while_the_view_*.)
                 view.uncheck()
+            if concerned:
+                view.forget(concerned)

@@ -8,6 +8,7 @@ from .chain import LayerStatistics
 from .envelope import Envelope, Opened
 from .serializers import PickleSerializer, PlainForm, Serializer, TypedSerializer
 from .tier import Tier, TierStatistics, as_tier
+from .urls import region_from_url
 
 __all__ = [
     "Envelope",
@@ -20,4 +21,5 @@ __all__ = [
     "TierStatistics",
     "TypedSerializer",
     "as_tier",
+    "region_from_url",
 ]

@@ -23,6 +23,7 @@ from ..forking import tell_after_fork
 from .chain import Chain, LayerStatistics, Mutex
 from .envelope import Envelope, Opened
 from .serializers import Serializer, TypedSerializer
+from .urls import region_from_url
 
 _log = logging.getLogger("coherent_cache")
 
@@ -56,8 +57,8 @@ class Tier:
         region = make_region().configure("dogpile.cache.redis", arguments={"url": "redis://…"})
         manager = CacheManager(engine, tier=Tier(region, application="shop"))
 
-    :param layers: configured regions (or backends) of dogpile.cache; several from the most local
-        to the most global.  They belong to the tier from then on.
+    :param layers: configured regions (or backends) of dogpile.cache, or URLs (`region_from_url`);
+        several from the most local to the most global.  They belong to the tier from then on.
     :param application: tells the values of applications apart that share a server.
     :param version: change it with code that computes something else under the same keys.
     :param serializer: None for a `TypedSerializer`: plain values, exactly.
@@ -65,6 +66,7 @@ class Tier:
         wherever others can write to the server.  The first one seals, all open.
     :param algorithm: of the authentication, see `Envelope`.
     :param compress_above: bytes from which a value is compressed; None: never.
+    :param compression_level: of zlib, 1 (fast) to 9 (small).
     :param max_bytes: the most that a payload may have; larger values stay in the process.
 
     Thread-safe.  A server that is away, slow or full is a miss and a count.  Raises
@@ -75,18 +77,21 @@ class Tier:
 
     def __init__(
         self,
-        *layers: CacheRegion | CacheBackend,
+        *layers: CacheRegion | CacheBackend | str,
         application: str = "coherent_cache",
         version: str = "",
         serializer: Serializer | None = None,
         keys: Sequence[bytes | str] = (),
         algorithm: str = "sha256",
         compress_above: int | None = 1_024,
+        compression_level: int = 6,
         max_bytes: int = 1_000_000,
     ) -> None:
         if not layers:
             raise ConfigurationError("a Tier has a layer: Tier(make_region().configure(…))")
-        self._chain = Chain(layers)
+        self._chain = Chain(
+            region_from_url(each) if isinstance(each, str) else each for each in layers
+        )
         self._envelope = Envelope(
             application=application,
             version=version,
@@ -94,6 +99,7 @@ class Tier:
             keys=keys,
             algorithm=algorithm,
             compress_above=compress_above,
+            compression_level=compression_level,
             max_bytes=max_bytes,
         )
         self._space = f"{len(application)} {application} {len(version)} {version}"
@@ -160,10 +166,10 @@ class Tier:
         )
 
     def close(self) -> None:
-        """Close the connections that clients do not look after themselves; they open again when
-        they are needed."""
+        """Close its connections, but for those of a `connection_pool` that was given; they open
+        again when they are needed."""
         for layer in self._chain.layers:
-            layer.disconnect()
+            layer.close()
 
     def _address(self, key: str, variant: str, generation: str) -> str:
         # A digest, since servers limit the length of a key: what is found is compared in full.
@@ -188,7 +194,9 @@ class Tier:
 
 
 def as_tier(given: Any) -> Any:
-    """Return what ``CacheManager(tier=…)`` means: a tier, a region, or several regions."""
+    """Return what ``CacheManager(tier=…)`` means: a tier, or a region or URL, or several."""
     if hasattr(given, "find") and hasattr(given, "put"):
         return given
-    return Tier(*given) if isinstance(given, Sequence) else Tier(given)
+    if isinstance(given, Sequence) and not isinstance(given, str):
+        return Tier(*given)
+    return Tier(given)

@@ -22,7 +22,7 @@ from .anomaly import (
 )
 from .broken import CACHES
 from .broken_tiers import TIERS
-from .plan import Plan
+from .plan import Plan, in_mode
 from .run import Verdict, run
 from .table import HEADER, row
 from .tiers import KINDS, SERIALIZERS, TierPlace
@@ -46,6 +46,7 @@ def run_on(
     workload: str,
     broken: str = "",
     seconds: float = SECONDS,
+    freshness: str = "strict",
     tier: str = "",
 ) -> Verdict:
     seed = int(os.environ.get("COHERENT_CACHE_RUN_SEED", time.time_ns() % 1_000_000))
@@ -57,6 +58,7 @@ def run_on(
         seed=seed,
         workload=workload,
         broken=broken,
+        **in_mode(freshness),
         tier=tier,
     )
     verdict = run(plan, processes=2)
@@ -130,6 +132,8 @@ CONVICTED = {
     "put-what-is-private": ("mixed", {UNCOMMITTED, ABORTED}),
     "prune-without-a-mark": ("pruned", {STALE}),
 }
+#: Those that a mode makes wrong, by ``test_modes``.
+CONVICTED_OF_MODES = {"count-from-the-end", "outdate-nothing", "never-too-old"}
 
 
 @pytest.mark.on("sqlite-wal")
@@ -162,5 +166,5 @@ def test_invalidations_that_come_early_are_convicted(database: Database) -> None
 
 
 def test_every_broken_cache_is_tried_and_shows_every_anomaly() -> None:
-    assert CACHES.keys() == CONVICTED.keys() | {"invalidate-early"}
+    assert CACHES.keys() == CONVICTED.keys() | CONVICTED_OF_MODES | {"invalidate-early"}
     assert set().union(*(names for _, names in CONVICTED.values())) == set(NAMES)

@@ -38,16 +38,23 @@ MUTANTS = [
     Mutant(
         "the-short-way-does-not-ask-whether-the-view-has-looked",
         "getters.py",
-        "        view.checked_at == view.commits\n        and not",
-        "        not",
-        ("guarantees/test_g01_strict.py::test_g01_another_worker",),
+        "        view.checked_at == view.commits\n        and view.calm",
+        "        view.calm",
+        ("test_first_read.py::test_after_a_new_beginning",),
         core=True,
+    ),
+    Mutant(
+        "the-short-way-does-not-ask-for-an-own-rule",
+        "getters.py",
+        "    if resolve._resolver is None:\n",
+        "    if True:\n",
+        ("test_first_read.py::test_the_applications_own_rule",),
     ),
     Mutant(
         "the-short-way-does-not-see-transactions",
         "getters.py",
-        "        and not (scope.transactions_here or scope.sessions_here)\n",
-        "",
+        "        and view.calm is core.unrest\n        and (found",
+        "        and (found",
         ("guarantees/test_g03_own_writes.py::test_g03_in_the_transaction_and_after_it",),
     ),
     Mutant(
@@ -99,8 +106,7 @@ MUTANTS = [
     Mutant(
         "flights-survive-fork",
         "manager.py",
-        "        self._loader = Loader(self.core, self._sessions, self._source, self._shared)\n"
-        "        for watch in",
+        "        self._loader = self._make_loader()\n        for watch in",
         "        for watch in",
         (f"{S11}12_fork_while_another_thread_joins_a_load",),
     ),

@@ -13,8 +13,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
-
 from ..databases import REQUIRED
 
 _COMMANDS: dict[str, Callable[[int], list[str]]] = {
@@ -65,6 +63,7 @@ class Server:
     def stopped(self) -> Iterator[None]:
         """Connections are made, and nobody answers."""
         self._process.send_signal(signal.SIGSTOP)
+        os.waitpid(self._process.pid, os.WUNTRACED)  # else one of its threads may still answer
         try:
             yield
         finally:
@@ -84,6 +83,8 @@ class Server:
 @contextmanager
 def server(kind: str, directory: Path) -> Iterator[Server]:
     """A server of *kind*; if its program is not there the test skips, or fails."""
+    import pytest  # here, for the benchmarks start servers too and may have none
+
     program = _COMMANDS[kind](0)[0]
     if shutil.which(program) is None:
         if REQUIRED:
