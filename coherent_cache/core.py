@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     # Not at run time: SQLAlchemy's asyncio needs greenlet, which it does not always install.
     from sqlalchemy.ext.asyncio import AsyncEngine
 
+    from .snapshot.keeper import Keeper
     from .watch import EngineWatch
 
 _log = logging.getLogger("coherent_cache")
@@ -69,6 +70,8 @@ class Core:
         )
         #: The engines whose transactions are watched.
         self.watches: list[EngineWatch] = []
+        #: Takes values back from a snapshot, and saves them.
+        self.keeper: Keeper | None = None
 
     @property
     def is_async(self) -> bool:
@@ -84,8 +87,11 @@ class Core:
         commits = view.commits
         start = time.perf_counter()
         if commits or not self.access.last_look.will_do():
-            self.access.check(list(scope.transactions(self)))
+            transactions = list(scope.transactions(self))
+            self.access.check(transactions)
             self._count(view, start)
+            if self.keeper is not None:
+                self.keeper.looked(transactions)
         self._looked(view, commits)
 
     async def acheck(self, view: View, scope: Scope) -> None:
@@ -95,8 +101,11 @@ class Core:
         commits = view.commits
         start = time.perf_counter()
         if commits or not self.access.last_look.will_do():
-            await self.access.acheck(list(scope.transactions(self)))
+            transactions = list(scope.transactions(self))
+            await self.access.acheck(transactions)
             self._count(view, start)
+            if self.keeper is not None:
+                await self.keeper.alooked(transactions)
         self._looked(view, commits)
 
     def _count(self, view: View, start: float) -> None:

@@ -1,13 +1,20 @@
 """The second tier: values shared between processes and hosts.
 
-Needs dogpile.cache (``pip install coherent-cache[tier]``) and the client of the server that it uses
-(``[redis]``, ``[memcached]``).
+`Tier` needs dogpile.cache (``pip install coherent-cache[tier]``) and the client of the server that
+it uses (``[redis]``, ``[memcached]``).
 """
 
-from .chain import LayerStatistics
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from .envelope import Envelope, Opened
 from .serializers import PickleSerializer, PlainForm, Serializer, TypedSerializer
-from .tier import Tier, TierStatistics, as_tier
+
+if TYPE_CHECKING:
+    from .chain import LayerStatistics
+    from .tier import Tier, TierStatistics, as_tier
 
 __all__ = [
     "Envelope",
@@ -21,3 +28,17 @@ __all__ = [
     "TypedSerializer",
     "as_tier",
 ]
+
+#: What needs dogpile.cache, and the module that it is in: sealing does without, as for a snapshot.
+_NEEDS_DOGPILE = {
+    "LayerStatistics": "chain",
+    "Tier": "tier",
+    "TierStatistics": "tier",
+    "as_tier": "tier",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _NEEDS_DOGPILE:
+        return getattr(importlib.import_module(f".{_NEEDS_DOGPILE[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
