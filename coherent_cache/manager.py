@@ -414,15 +414,16 @@ class CacheManager:
     def statistics(self) -> Statistics:
         """What this process's cache has done so far."""
         keeper = self.core.keeper
+        restored, saved, not_saved = (0, 0, 0) if keeper is None else keeper.counts
         return Statistics(
             entries=len(self.core.store),
             size_bytes=self.core.store.size_bytes,
             evictions=self.core.store.evictions,
             loads=self._loader.loads,
             tier_hits=self._loader.tier_hits,
-            restored=0 if keeper is None else keeper.restored,
-            saved=0 if keeper is None else keeper.saved,
-            not_saved=0 if keeper is None else keeper.not_saved,
+            restored=restored,
+            saved=saved,
+            not_saved=not_saved,
             checks=self.core.access.checks,
             check_seconds=self.core.access.check_seconds,
         )

@@ -24,10 +24,12 @@ _log = logging.getLogger("coherent_cache")
 
 #: What may stand around the values.
 _AROUND = 1 << 16
+#: What it is sealed for.
+_KEY = "snapshot"
 
 
 class SnapshotFile:
-    """The file of one ledger's table.  It is shared by threads that hold `lock`."""
+    """The file of one ledger's table.  Who replaces it holds its lock, who reads it need not."""
 
     def __init__(self, snapshot: Snapshot, table: str) -> None:
         self.path = os.path.abspath(os.fspath(snapshot.path))
@@ -50,12 +52,22 @@ class SnapshotFile:
         `OSError` (`filelock.Timeout` is one)."""
         return FileLock(self.path + ".lock", timeout=seconds, mode=0o600, thread_local=False)
 
+    def stamp(self) -> tuple[int, ...] | None:
+        """What changes when the file is replaced; None if there is none."""
+        try:
+            found = os.stat(self.path)
+        except OSError:
+            return None
+        return found.st_ino, found.st_mtime_ns, found.st_size
+
     def read(self) -> list[Record]:
         """The records of the file, those that are used most first; none if there is no file, or
         one that is not ours or not whole.  Raises nothing."""
         try:
             payload = _read(self.path, self._most)
-            opened = self._envelope.open(payload, key="snapshot", variant=self._table, generation="")
+            opened = self._envelope.open(
+                payload, key="snapshot", variant=self._table, generation=""
+            )
         except FileNotFoundError:
             return []
         except (OSError, BadPayload) as error:
@@ -71,7 +83,7 @@ class SnapshotFile:
 
     def write(self, records: Iterable[bytes]) -> None:
         """Replace the file by one of *records*.  Raises `OSError`."""
-        payload = self._envelope.seal("snapshot", self._table, "", {}, records)
+        payload = self._envelope.seal(_KEY, self._table, "", {}, records)
         beside = self.path + ".new"
         try:
             # What stands there is of one who was killed, or of a stranger: never opened.

@@ -52,6 +52,11 @@ class Record(NamedTuple):
         return b"".join((_LENGTHS.pack(*map(len, parts)), *parts))
 
 
+def keys_of(records: Iterable[Record]) -> set[str]:
+    """All keys that the validity of *records* depends on."""
+    return {key for record in records for key in (record.key, *record.dependencies)}
+
+
 class Records:
     """A serializer for an `Envelope`: a list of encoded records in, a list of `Record` out."""
 
