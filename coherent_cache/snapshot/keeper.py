@@ -58,8 +58,8 @@ class Keeper:
         self._task: asyncio.Task[None] | None = None
 
     def after_fork(self) -> None:
-        """Begin anew: the child takes back what the file has, and has nothing to save until it
-        has looked at the ledger itself.  (Test: test_a_forked_child.)"""
+        """Begin anew: the child takes back what the file has, and has nothing to save yet.
+        (Test: test_a_forked_child.)"""
         self._restorer.after_fork()
         self._saver.saved = self._saver.not_saved = 0
         self._begin()

@@ -93,7 +93,7 @@ MUTANTS = [
         (f"{RESTART}waiting_values_are_saved_again",),
     ),
     Mutant(
-        "a-forked-child-saves-for-its-parent",
+        "a-forked-child-waits-for-its-parents-thread",
         "snapshot/keeper.py",
         "        self._saver.saved = self._saver.not_saved = 0\n        self._begin()\n",
         "        self._saver.saved = self._saver.not_saved = 0\n",

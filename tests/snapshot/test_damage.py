@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import struct
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -76,10 +77,10 @@ def test_any_bytes_for_records(data: bytes) -> None:
     """What an envelope with a good seal might have in it: records, or a plain error."""
     try:
         found = Records(TypedSerializer()).loads(data)
-    except Exception as error:
-        assert isinstance(error, ValueError | OSError) or "unpack" in str(error)
-    else:
-        assert found == [] or b"".join(r.encoded() for r in found) == data
+    except (ValueError, struct.error):
+        return
+    assert [record.slot for record in found] == [record[:2] for record in found]
+    assert sum(len(record.data) for record in found) <= len(data)
 
 
 text = st.text(max_size=5) | st.just("\ud800\x00")
