@@ -16,7 +16,7 @@ from sqlalchemy.pool import SingletonThreadPool, StaticPool
 from .drivers import cursor_execute
 from .errors import SynchronousUseError
 from .explain import explain
-from .freshness import Freshness, LastLook
+from .freshness import Freshness, LastLook, Strict
 from .greenlets import Mutex, in_greenlet, spawn, wait_in_greenlet
 from .ledger import Execute, LaneHolder, Ledger, all_generations, generations
 from .points import point
@@ -37,10 +37,19 @@ class _Connections:
     An asynchronous driver's connections belong to their event loop, so there is a pair a loop.
     """
 
-    def __init__(self, engine: Engine, ledger: Ledger, store: Store, pruner: Pruner) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        ledger: Ledger,
+        store: Store,
+        pruner: Pruner,
+        *,
+        shared_memory: bool,
+    ) -> None:
         self._ledger = ledger
         self._pruner = pruner
-        self.reader = Reader(ledger, store, SideConnection(engine, ledger))
+        side = SideConnection(engine, ledger, shared_memory=shared_memory)
+        self.reader = Reader(ledger, store, side)
         self._writer = SideConnection(engine, ledger)
         # Guards the writer; taken before no other lock of ours, held during its I/O.
         self._mutex = Mutex(engine.dialect.is_async)
@@ -102,6 +111,7 @@ class LedgerAccess:
         self.pruner = pruner
         #: Tells when a check can be left out; told when this process commits.
         self.last_look = LastLook(freshness)
+        self._shared_memory = isinstance(freshness, Strict) and freshness.shared_memory
         self._engine = engine
         self._ledger = ledger
         self._store = store
@@ -114,7 +124,7 @@ class LedgerAccess:
 
     def _start(self) -> None:
         self._memory_reader = MemoryReader(self._ledger, self._store, is_async=self._is_async)
-        self._connections = _Connections(self._engine, self._ledger, self._store, self.pruner)
+        self._connections = self._make_connections()
         self._by_loop: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Connections] = (
             weakref.WeakKeyDictionary()
         )
@@ -123,6 +133,14 @@ class LedgerAccess:
     def is_memory(self) -> bool:
         """Whether the database is a connection, so that there can be no second one."""
         return self._memory
+
+    def is_current(self) -> bool:
+        """Whether a check would bring nothing that the mode asks for.  No I/O to speak of."""
+        if not self._shared_memory:
+            return self.last_look.will_do()
+        if self._is_async and not _in_event_loop():
+            return False  # the check says what is wrong
+        return not self._memory and self._current().reader.is_current()
 
     @point(before="look: about to begin", after="look: done, view not told")
     def check(self, transactions: Iterable[Transaction]) -> None:
@@ -233,9 +251,10 @@ class LedgerAccess:
                 self._marked = True
                 self._mark()
                 found = reader.ask(lambda execute: ask(self._ledger, execute, keys))
+            return found
         except DBAPIError as error:
             self._raise(error)
-        return found
+            raise
 
     def _mark(self) -> None:
         try:
@@ -293,10 +312,17 @@ class LedgerAccess:
         loop = asyncio.get_running_loop()
         found = self._by_loop.get(loop)
         if found is None:
-            found = self._by_loop[loop] = _Connections(
-                self._engine, self._ledger, self._store, self.pruner
-            )
+            found = self._by_loop[loop] = self._make_connections()
         return found
+
+    def _make_connections(self) -> _Connections:
+        return _Connections(
+            self._engine,
+            self._ledger,
+            self._store,
+            self.pruner,
+            shared_memory=self._shared_memory,
+        )
 
     def _memory_connection(self, transactions: Iterable[Transaction]) -> Any:
         for transaction in transactions:
@@ -327,6 +353,14 @@ class LedgerAccess:
         if explained is not None:
             raise explained from error
         raise error
+
+
+def _in_event_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 def _is_in_memory(engine: Engine) -> bool:

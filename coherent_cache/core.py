@@ -68,6 +68,9 @@ class Core:
             freshness=freshness,
             pruner=Pruner(beside, self.ledger, keep=prune_keep, every=prune_every),
         )
+        #: Replaced whenever a transaction or a session begins to hide values, or to hold private
+        #: ones, anywhere in the process: what was known of them before is out of date.
+        self.unrest = object()
         #: The engines whose transactions are watched.
         self.watches: list[EngineWatch] = []
         #: Takes values back from a snapshot, and saves them.
@@ -78,6 +81,11 @@ class Core:
         """Whether it was made from an `AsyncEngine`."""
         return self.async_engine is not None
 
+    def stir(self) -> None:
+        """Something begins to stand between a view and the store; see `View.calm`."""
+        # A new object, not a count: of two threads neither can put an old one back.
+        self.unrest = object()
+
     # Looking at the ledger
 
     def check(self, view: View, scope: Scope) -> None:
@@ -86,12 +94,11 @@ class Core:
             return
         commits = view.commits
         start = time.perf_counter()
-        if commits or not self.access.last_look.will_do():
-            transactions = list(scope.transactions(self))
-            self.access.check(transactions)
+        if commits or not self.access.is_current():
+            self.access.check(list(scope.transactions(self)))
             self._count(view, start)
-            if self.keeper is not None:
-                self.keeper.looked(transactions)
+        if self.keeper is not None:
+            self.keeper.looked(list(scope.transactions(self)))
         self._looked(view, commits)
 
     async def acheck(self, view: View, scope: Scope) -> None:
@@ -100,12 +107,11 @@ class Core:
             return
         commits = view.commits
         start = time.perf_counter()
-        if commits or not self.access.last_look.will_do():
-            transactions = list(scope.transactions(self))
-            await self.access.acheck(transactions)
+        if commits or not self.access.is_current():
+            await self.access.acheck(list(scope.transactions(self)))
             self._count(view, start)
-            if self.keeper is not None:
-                await self.keeper.alooked(transactions)
+        if self.keeper is not None:
+            await self.keeper.alooked(list(scope.transactions(self)))
         self._looked(view, commits)
 
     def _count(self, view: View, start: float) -> None:

@@ -74,7 +74,7 @@ class Entry:
         self.label = label
         #: The keys besides its own; None if there are none.
         self.others = others or None
-        self.owners = owners
+        self.owners = owners or _NOBODY  # an empty set of its own would take 216 bytes
         # What follows belongs to the store that holds it, and is guarded by that store's lock.
         #: Another variant of the key.
         self.next: Entry | None = None

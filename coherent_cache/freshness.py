@@ -9,18 +9,24 @@ from typing import Any, TypeAlias
 
 from .errors import ConfigurationError
 
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", None)
 
-def _seconds_on_end() -> Callable[[], float]:
+
+def _seconds_on_end() -> float:
     """A clock that nobody sets and that goes on while the machine sleeps, if there is one."""
-    boottime = getattr(time, "CLOCK_BOOTTIME", None)
-    if boottime is None:
-        return time.monotonic
-    return lambda: time.clock_gettime(boottime)
+    return time.monotonic() if _CLOCK is None else time.clock_gettime(_CLOCK)
 
 
 @dataclass(frozen=True)
 class Strict:
-    """A request sees every commit that had returned when it began: one check a request."""
+    """A request sees every commit that had returned when it began: one check a request.
+
+    With *shared_memory* a check on SQLite in WAL mode, on Linux, asks nothing if the memory that
+    SQLite shares between processes shows that nothing was committed since the last (`wal_index`).
+    Where that cannot be shown, checks ask as they do without it.
+    """
+
+    shared_memory: bool = False
 
 
 @dataclass(frozen=True)
@@ -32,7 +38,7 @@ class Bounded:
     """
 
     seconds: float
-    clock: Callable[[], float] = field(default_factory=_seconds_on_end, repr=False, compare=False)
+    clock: Callable[[], float] = field(default=_seconds_on_end, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not self.seconds > 0:
@@ -46,16 +52,19 @@ Freshness: TypeAlias = Strict | Bounded
 
 
 def freshness_of(setting: Any) -> Freshness:
-    """Return what a configuration means: a mode, "strict", or seconds."""
+    """Return what a configuration means: a mode, "strict", "shared-memory", or seconds."""
     if isinstance(setting, Strict | Bounded):
         return setting
     if setting == "strict":
         return Strict()
+    if setting == "shared-memory":
+        return Strict(shared_memory=True)
     try:
         return Bounded(float(setting))
     except (TypeError, ValueError):
         raise ConfigurationError(
-            f"freshness is Strict(), Bounded(seconds=...), 'strict' or seconds, not {setting!r}"
+            f"freshness is Strict(), Bounded(seconds=...), 'strict', 'shared-memory' or seconds, "
+            f"not {setting!r}"
         ) from None
 
 

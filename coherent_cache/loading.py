@@ -116,6 +116,7 @@ class Loader:
         found, settled = self._look_around(read)
         if settled:
             return found
+        self._note_calm(read)
         self._core.check(read.view, read.scope)
         return self._from_store(read)
 
@@ -125,6 +126,7 @@ class Loader:
         found, settled = self._look_around(read)
         if settled:
             return found
+        self._note_calm(read)
         await self._core.acheck(read.view, read.scope)  # no greenlet where nothing is new
         return self._from_store(read)
 
@@ -138,6 +140,24 @@ class Loader:
                 read.view.hits += 1
                 return found, True
         return None, self._hides(read.scope, frozenset((read.slot.key,)))
+
+    def _note_calm(self, read: _Read) -> None:
+        """Let the view know that nothing is around it that hides a value or holds a private one, if
+        that is so: the next reads need not look (`getters.known`).
+
+        `Core.unrest` is read first: what begins while this looks replaces it, and undoes the note.
+        (Tests: tests/test_first_read.py.)
+        """
+        view, scope, unrest = read.view, read.scope, self._core.unrest
+        if view.calm is unrest or view.scope is not scope:
+            return
+        # Also the transactions of other threads and tasks.  One of a `ConnectionSource` that nobody
+        # has noticed has nothing either, since a `del` and a load notice it; and if one that has
+        # nothing ends without a word, nothing becomes of it.
+        if all(t.is_calm for t in scope.all_transactions(self._core)) and all(
+            self._sessions.is_calm(session) for session in scope.sessions()
+        ):
+            view.calm = unrest
 
     def _from_store(self, read: _Read) -> Entry | None:
         found = self._store.get(read.slot)

@@ -86,11 +86,12 @@ class CacheManager:
     :param ledger_engine: another engine to the same database for the ledger's own connections,
         where *engine* goes through a pooler that hands sessions around (PgBouncer in transaction
         mode): it has to reach the server, or pool by session.
-    :param freshness: `Strict` (what None means), or `Bounded`, which leaves checks out.
+    :param freshness: `Strict` (what None means; with ``shared_memory=True`` it asks nothing on
+        SQLite while nothing is committed), or `Bounded`, which leaves checks out.
     :param prune_keep: how many of the newest rows of the ledger stay when it prunes itself.
     :param prune_every: after how many rows that this process wrote it does so; None: never.
     :param tier: where values are shared with other processes: a `coherent_cache.tier.Tier`, or a
-        region of dogpile.cache, or several from the most local to the most global.
+        region of dogpile.cache or a URL, or several from the most local to the most global.
     :param snapshot: a file that values go to when the process ends and come back from: its path, or
         a `coherent_cache.snapshot.Snapshot`.
     """

@@ -33,6 +33,8 @@ class Reader:
         self._mutex = Mutex(side.is_async)
         self._position: Any = None
         self._session = 0
+        # Read before the newest check that is applied.  Replaced as a whole.
+        self._seen: bytes | None = None
         #: How many checks were made, and how long they took together.
         self.checks = 0
         self.seconds = 0.0
@@ -51,6 +53,12 @@ class Reader:
         a greenlet where nothing is new."""
         await self._task_rounds.run(self._acheck)
 
+    def is_current(self) -> bool:
+        """Whether shared memory shows that nothing was committed since the newest check."""
+        # That check's news are applied: a value in the store is no older than the check.
+        seen = self._seen
+        return seen is not None and self._side.state() == seen
+
     def _check(self) -> None:
         with self._mutex.of_threads:
             start = time.perf_counter()
@@ -68,8 +76,9 @@ class Reader:
     async def _acheck(self) -> None:
         async with self._mutex.of_tasks:
             start = time.perf_counter()
-            rows = None
+            rows = state = None
             if self._position is not None and self._side.can_fetch(self._session):
+                state = self._side.state()
                 try:
                     rows = await self._side.fetch(*self._ledger.question(self._position))
                 except BaseException as error:
@@ -85,7 +94,7 @@ class Reader:
                 news = self._ledger.judge(self._position, rows)
                 if news is None:
                     news = await spawn(self._ledger.catch_up, self._side.run, self._position)
-                self._apply(news)
+                self._apply(news, state)
             self.checks += 1
             self.seconds += time.perf_counter() - start
 
@@ -121,13 +130,18 @@ class Reader:
         # server may have crashed, or been replaced by one that knows less.
         # (Tests: test_case_10_*, test_lost_side_connection_drops_everything.)
         position = self._position if self._side.session == self._session else None
-        self._apply(self._ledger.read(self._side.run, position))
+        # Before the statement: what is committed after it, or while it is under way, has to be
+        # asked for by the next check.  (Test: test_committed_while_a_check_is_under_way.)
+        state = self._side.state()
+        self._apply(self._ledger.read(self._side.run, position), state)
+        self._side.map_state()
 
-    def _apply(self, news: News) -> None:
+    def _apply(self, news: News, state: bytes | None) -> None:
         # Applied first, then the position: an error in between reads the same news again.
         self._store.apply(news)
         self._position = news.position
         self._session = self._side.session
+        self._seen = state
 
     def close(self) -> None:
         """Close the connection.  The next check opens another and drops everything."""

@@ -46,14 +46,6 @@ class Scope:
         # In a request: what a `del` has named and no commit of the request has carried yet.
         self._unclaimed: dict[tuple[Any, str], None] = {}
 
-    def is_idle(self) -> bool:
-        """Whether no transaction and no session is here that could hide or hold a value."""
-        return not (
-            self.transactions_here
-            or self.sessions_here
-            or (self.parent is not None and not self.parent.is_idle())
-        )
-
     def leave_unclaimed(self, manager: Any, keys: frozenset[str]) -> None:
         """Remember *keys* of *manager*, which were invalidated, for the rest of the request: the
         write that the ``del`` was meant for may come in a transaction of a session that nobody
@@ -76,6 +68,8 @@ class Scope:
     def add(self, transaction: Transaction) -> None:
         """A transaction began in this context."""
         self.transactions_here[transaction] = None
+        if not transaction.is_calm:  # `Transaction.invalidate` told of it before it was here
+            transaction.manager.stir()
 
     def remove(self, transaction: Transaction) -> None:
         """A transaction ended."""

@@ -76,12 +76,17 @@ class SessionWatch:
         transaction = session.get_nested_transaction() or session.get_transaction()
         if transaction is not None:
             self._pending.setdefault(transaction, set()).update(keys)
+            self._core.stir()
         else:
             self._early.setdefault(session, set()).update(keys)
 
     def hides(self, session: Session, keys: frozenset[str]) -> bool:
         """Whether one of *keys* waits with *session*."""
         return not keys.isdisjoint(self._waiting(session))
+
+    def is_calm(self, session: Session) -> bool:
+        """Whether no key waits with *session*."""
+        return not self._waiting(session)
 
     def has_pending(self, session: Session, owner: object) -> bool:
         """Whether *owner*, a thread or task, has let a key wait with *session*."""
@@ -129,6 +134,7 @@ class SessionWatch:
             early = self._early.pop(session, None)
             if early:
                 self._pending.setdefault(transaction, set()).update(early)
+                self._core.stir()
                 for view in views_around(self._core):  # what comes next may be the write
                     view.forget(frozenset(early))
 
@@ -142,6 +148,8 @@ class SessionWatch:
         self._connections.setdefault(session, weakref.WeakSet()).add(connection)
         # A session opened elsewhere: what works with it here works in its transaction.
         current_scope().add_session(session)
+        if self._pending:  # and what waits with it, waits here too
+            self._core.stir()
         if found.watch.carries(found):
             found.invalidate(self._pending.pop(transaction, ()))
 
@@ -167,9 +175,11 @@ class SessionWatch:
     def _after_commit(self, session: Session) -> None:
         nested = session.get_nested_transaction()
         if nested is not None:  # a savepoint was released
-            keys = self._pending.pop(nested, None)
+            # Put there before they are taken from here: nobody finds that none are waiting.
+            keys = self._pending.get(nested)
             if keys and nested.parent is not None:
                 self._pending.setdefault(nested.parent, set()).update(keys)
+            self._pending.pop(nested, None)
             return
         transaction = session.get_transaction()
         keys = self._pending.pop(transaction, None) if transaction is not None else None

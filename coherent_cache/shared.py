@@ -38,10 +38,12 @@ class Found(Protocol):
     @property
     def value(self) -> Any:
         """The value."""
+        ...
 
     @property
     def dependencies(self) -> Mapping[str, str]:
         """The keys it was computed from besides its own, and their generations."""
+        ...
 
 
 class ValueTier(Protocol):
@@ -49,11 +51,13 @@ class ValueTier(Protocol):
 
     def find(self, key: str, variant: str, generation: str) -> Found | None:
         """Return what stands there, or None."""
+        ...
 
     def put(
         self, key: str, variant: str, generation: str, dependencies: Mapping[str, str], value: Any
     ) -> None:
         """Let others find *value*, if it can be."""
+        ...
 
 
 class SharedValues:

@@ -18,6 +18,7 @@ from sqlalchemy import Engine
 from .drivers import Fetch, driver_errors, driver_fetch, wrapped
 from .ledger import Ledger, Result
 from .points import point
+from .wal_index import WalIndex, map_wal_index
 
 _log = logging.getLogger("coherent_cache")
 
@@ -32,7 +33,11 @@ class SideConnection:
     Not safe for concurrent use: its owner keeps a lock.
     """
 
-    def __init__(self, engine: Engine, ledger: Ledger) -> None:
+    def __init__(self, engine: Engine, ledger: Ledger, *, shared_memory: bool = False) -> None:
+        self._shared_memory = shared_memory
+        self._wal_index: WalIndex | None = None
+        #: The session in which the wal-index was looked for.
+        self._looked_in = 0
         self._engine = engine
         self._ledger = ledger
         self._connection: Any = None
@@ -77,6 +82,25 @@ class SideConnection:
             # A cancelled task, a timeout: an answer may still be on its way.
             self.close()
             raise
+
+    def state(self) -> bytes | None:
+        """What names the state of SQLite's database, read from shared memory; None where it is
+        not wanted, or nothing does.  No I/O but for one look at the file's number."""
+        index = self._wal_index
+        if index is None or self._file != self._file_identity():
+            return None
+        return index.read()
+
+    def map_state(self) -> None:
+        """Make `state` work, if it can, for the connection that is open and has read."""
+        if not self._shared_memory or self._looked_in == self.session:
+            return
+        self._looked_in = self.session
+        if self._path and self._connection is not None:
+            self._wal_index = map_wal_index(self._path)
+        if self._wal_index is None:
+            self._shared_memory = False
+            _log.info("there is no shared memory to be trusted for this database: checks ask it")
 
     def can_fetch(self, session: int) -> bool:
         """Whether `fetch` would reach *session*, as far as is known without asking."""
@@ -133,6 +157,9 @@ class SideConnection:
 
     def close(self) -> None:
         """Close the connection; the next use opens another."""
+        index, self._wal_index = self._wal_index, None
+        if index is not None:
+            index.close()  # first: what it reads is vouched for by the connection
         connection, self._connection = self._connection, None
         self._cursor = self._fetch = None
         if connection is None:
@@ -147,6 +174,7 @@ class SideConnection:
 
     def abandon(self) -> None:
         """Forget the connection without closing it: after a fork it is the parent's."""
+        self._wal_index = None  # as it is: a thread that is no more may have its lock
         if self._connection is not None:
             self._detach_finalizer()
             _inherited.append((self._connection, self._cursor))

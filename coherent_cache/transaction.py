@@ -137,6 +137,11 @@ class Transaction:
         """Whether its end is still to come."""
         return self.scope is not None
 
+    @property
+    def is_calm(self) -> bool:
+        """Whether it neither hides a value nor holds a private one."""
+        return not any(level.pending or level.values for level in self._levels)
+
     # Invalidations
 
     @point(after="del: pending, view not told")
@@ -146,6 +151,8 @@ class Transaction:
         level = self._levels[-1]
         level.pending |= keys
         level.forget(keys)
+        if keys:
+            self.manager.stir()
         if self.written:
             self.late |= keys
 
@@ -197,6 +204,7 @@ class Transaction:
     def remember(self, slot: Slot, owner: object, entry: Entry) -> None:
         """Keep a value for *owner* for the rest of the innermost savepoint or transaction."""
         self._levels[-1].values[owner, slot] = (entry, self.writes)
+        self.manager.stir()
 
     def concerns(self, view: View, keys: frozenset[str] | None = None) -> None:
         """The request of *view* works in this transaction; or, with *keys*, it has no more to do

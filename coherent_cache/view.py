@@ -25,6 +25,7 @@ class View:
     __slots__ = (
         "_forgotten",
         "_lock",
+        "calm",
         "changes",
         "check_seconds",
         "checked_at",
@@ -61,6 +62,9 @@ class View:
         self.checked_at = -1
         #: `Store.label` at that look: nothing older may be handed to this request.
         self.label = 0
+        #: `Core.unrest` when no transaction or session around the request hid a value or held a
+        #: private one: as long as it is the same, none does.
+        self.calm: object = None
         self.hits = 0
         self.misses = 0
         self.tier_hits = 0

@@ -11,6 +11,8 @@ from filelock import FileLock
 from flask import Flask
 from sqlalchemy import URL, make_url
 
+from .sharing import tier_at
+
 KIB = 1024
 _DRIVERS = {
     "postgres": "postgresql+psycopg",
@@ -37,11 +39,13 @@ DEFAULTS: dict[str, Any] = {
 
 
 def configure(app: Flask, overrides: dict[str, Any] | None = None) -> None:
-    """Set defaults, then FLASK_* variables, then DATABASE_URL, then what the caller says."""
+    """Set defaults, then FLASK_* variables, then DATABASE_URL and WIKI_TIER, then the overrides."""
     app.config.from_mapping(DEFAULTS)
     app.config.from_prefixed_env()
     if "DATABASE_URL" in os.environ:
         app.config["DATABASE_URL"] = os.environ["DATABASE_URL"]
+    if "WIKI_TIER" in os.environ:
+        app.config["WIKI_TIER"] = os.environ["WIKI_TIER"]
     app.config.from_mapping(overrides or {})
     instance = Path(app.instance_path)
     instance.mkdir(parents=True, exist_ok=True)
@@ -50,6 +54,10 @@ def configure(app: Flask, overrides: dict[str, Any] | None = None) -> None:
     app.config.setdefault("SQLALCHEMY_ENGINE_OPTIONS", _engine_options(url))
     if not app.config.get("SECRET_KEY"):
         app.config["SECRET_KEY"] = _kept_secret(instance)
+    if app.config.get("WIKI_TIER"):
+        app.config["COHERENT_CACHE_TIER"] = tier_at(
+            app.config["WIKI_TIER"], app.config["SECRET_KEY"]
+        )
 
 
 def database_url(text: str) -> URL:

@@ -22,6 +22,8 @@ class Foot:
 
     worker: str
     hits: int
+    #: None without a tier.
+    tier_hits: int | None
     misses: int
     check: str
 
@@ -47,9 +49,16 @@ def frame() -> Mapping[str, Any]:
 def foot() -> Foot:
     """Return the figures of the request so far: called by the last line of the layout."""
     view = current_app.extensions["coherent_cache"].manager.view
+    shared = bool(current_app.config.get("COHERENT_CACHE_TIER"))
     if view is None:
-        return Foot(worker_name(), 0, 0, "none")
-    return Foot(worker_name(), view.hits, view.misses, duration(view.check_seconds))
+        return Foot(worker_name(), 0, 0 if shared else None, 0, "none")
+    return Foot(
+        worker_name(),
+        view.hits - view.tier_hits,
+        view.tier_hits if shared else None,
+        view.misses,
+        duration(view.check_seconds),
+    )
 
 
 def worker_name() -> str:

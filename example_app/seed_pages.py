@@ -62,6 +62,7 @@ live, and no worker talks to another. Still, a page is never older than the last
 | --- | --- |
 | **worker** | which of the processes answered this request |
 | **hits** | values that were in its memory already |
+| **from the tier** | values that another worker had computed, if the wiki has a shared tier |
 | **misses** | values it computed just now, because they were new or had been changed |
 | **check** | the time it took to ask the database what had changed since it last asked |
 

@@ -29,6 +29,7 @@ from sqlalchemy import MetaData, create_engine
 import coherent_cache
 from coherent_cache import CacheManager, ConnectionSource, Statistics, View, add_tables
 from coherent_cache.ledger import LedgerStatus
+from coherent_cache.tier import envelope, serializers
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -39,7 +40,14 @@ _LINK = re.compile(r"\[[^\]]*\]\(<?([^)\s>]+)>?\)")
 _HEADING = re.compile(r"#{1,6}\s+(.*?)\s*#*$")
 _CODE_SPAN = re.compile(r"(`+)(.+?)\1", re.DOTALL)
 _MACHINE_PATH = re.compile(r"(?<![\w./:])(?:/(?:home|root|work|tmp|Users|mnt)/|[A-Z]:\\)")
-_PACKAGES_THAT_MAY_BE_MISSING = {"flask", "flask_sqlalchemy", "aiosqlite", "alembic", "greenlet"}
+_PACKAGES_THAT_MAY_BE_MISSING = {
+    "flask",
+    "flask_sqlalchemy",
+    "aiosqlite",
+    "alembic",
+    "greenlet",
+    "dogpile",
+}
 
 
 class Block(NamedTuple):
@@ -210,6 +218,8 @@ def _names() -> list[tuple[str, str]]:
         "LedgerStatus": [field.name for field in dataclasses.fields(LedgerStatus)],
         "View": [*(n for n in View.__slots__ if n[0] != "_"), *_members(View)],
         "ConnectionSource": _members(ConnectionSource),
+        "serializers": serializers.__all__,
+        "envelope": ["REASONS", "Opened", *inspect.signature(envelope.Envelope).parameters],
         "cache": [column.name for column in tables.log.columns],
         "cache_lane": [column.name for column in tables.lanes.columns],
     }
@@ -231,6 +241,10 @@ def _members_of(instance: object) -> list[str]:
 def test_reference_names_everything() -> None:
     named = {word for code in _code_of(REFERENCE) for word in re.findall(r"\w+", code)}
     assert not [f"{owner}.{name}" for owner, name in _names() if name not in named]
+
+
+def test_reference_has_every_reason_of_a_bad_payload() -> None:
+    assert set(envelope.REASONS) <= set(_code_of(REFERENCE))
 
 
 def test_reference_has_every_parameter() -> None:

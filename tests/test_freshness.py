@@ -157,6 +157,7 @@ def test_bounded_on_an_asynchronous_engine(database: Database) -> None:
 
 def test_what_a_configuration_means() -> None:
     assert freshness_of("strict") == freshness_of(Strict()) == Strict()
+    assert freshness_of("shared-memory") == Strict(shared_memory=True) != Strict()
     assert freshness_of(2) == freshness_of("2.0") == Bounded(seconds=2.0)
     for wrong in ("often", 0, -1, None, "nan"):
         with pytest.raises(ConfigurationError):

@@ -27,3 +27,13 @@ def test_what_was_dropped_before_the_memory_ends(monkeypatch: pytest.MonkeyPatch
     assert [is_kept("another", label) for label in (0, 1)] == [False, True]
     assert [is_kept("two", label) for label in (1, 2)] == [False, True]
     assert [is_kept("three", label) for label in (2, 3)] == [False, True]
+
+
+def test_an_entry_has_no_empty_set_of_its_own() -> None:
+    """Python makes one for each `frozenset(())` of a generator: more than all the rest of it."""
+    one, two = (
+        Entry(Slot(key), 1, 0, others=frozenset(()), owners=frozenset(each for each in ()))
+        for key in "ab"
+    )
+    assert one.owners is two.owners
+    assert one.others is None

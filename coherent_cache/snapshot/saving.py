@@ -88,9 +88,8 @@ class Saver:
         """The entries that may be saved, and the generations of all keys."""
         entries = [e for e in self._store.most_used() if variant_of(e.slot) is not None]
         keys = {key for entry in entries for key in (entry.key, *(entry.others or ()))}
-        generations = self._generations(
-            keys | keys_of(old), transactions
-        )  # before the look, see above
+        # Before the look, see above.
+        generations = self._generations(keys | keys_of(old), transactions)
         if not generations:
             return [], {}
         self._core.access.check(transactions)

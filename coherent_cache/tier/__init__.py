@@ -15,6 +15,7 @@ from .serializers import PickleSerializer, PlainForm, Serializer, TypedSerialize
 if TYPE_CHECKING:
     from .chain import LayerStatistics
     from .tier import Tier, TierStatistics, as_tier
+    from .urls import region_from_url
 
 __all__ = [
     "Envelope",
@@ -27,6 +28,7 @@ __all__ = [
     "TierStatistics",
     "TypedSerializer",
     "as_tier",
+    "region_from_url",
 ]
 
 #: What needs dogpile.cache, and the module that it is in: sealing does without, as for a snapshot.
@@ -35,6 +37,7 @@ _NEEDS_DOGPILE = {
     "Tier": "tier",
     "TierStatistics": "tier",
     "as_tier": "tier",
+    "region_from_url": "urls",
 }
 
 

@@ -9,6 +9,7 @@ own `get` and `set` are never called, only its backend's ``get_serialized_multi`
 
 from __future__ import annotations
 
+import dbm
 import importlib
 import logging
 import sys
@@ -40,6 +41,8 @@ _ANSWERS = {
     ("pymemcache.exceptions", "MemcacheServerError"),
     ("pymemcache.exceptions", "MemcacheClientError"),
 }
+#: To pymemcache a kind of MemcacheServerError.
+_HUNG_UP = ("pymemcache.exceptions", "MemcacheUnexpectedCloseError")
 
 
 class BytesSerde:
@@ -96,6 +99,7 @@ def adopt(source: CacheRegion | CacheBackend) -> Storage:
     unpickle or wait for long is switched off, in place.  No I/O, except that a file is looked at.
     Raises `ConfigurationError` for one that cannot be made safe; the message names another.
     """
+    backend: Any
     if isinstance(source, CacheRegion):
         try:
             backend = source.backend
@@ -135,7 +139,7 @@ def adopt(source: CacheRegion | CacheBackend) -> Storage:
     elif kinds & _SERVER_CLASSES:
         timeout = _prepare_redis(actual)
     elif isinstance(actual, DBMBackend):
-        _prepare_dbm(actual)
+        disconnect = _prepare_dbm(actual)
     elif isinstance(actual, BytesBackend):
         _log.warning(
             "the time-outs of %s are not known to coherent_cache: see that it has short ones",
@@ -147,16 +151,13 @@ def adopt(source: CacheRegion | CacheBackend) -> Storage:
             "to hold bytes and to unpickle nothing; configure dogpile.cache.redis, "
             "dogpile.cache.valkey, dogpile.cache.pymemcache or dogpile.cache.dbm"
         )
-    shared = bool(getattr(actual, "distributed_lock", False))
-    if shared and not actual.lock_timeout:
-        # Else the lock of a process that was killed would be held for ever.
-        actual.lock_timeout = LOCK_TIMEOUT
-    return Storage(_name(actual), timeout, backend, mangle, disconnect, shared)
+    return Storage(_name(actual), timeout, backend, mangle, disconnect, _has_mutex(actual))
 
 
 def is_answer(error: Exception) -> bool:
     """Whether *error* was the server's answer, so that it is there."""
-    return not _ANSWERS.isdisjoint((each.__module__, each.__name__) for each in type(error).__mro__)
+    names = {(each.__module__, each.__name__) for each in type(error).__mro__}
+    return not names.isdisjoint(_ANSWERS) and _HUNG_UP not in names
 
 
 def _nothing() -> None:
@@ -167,7 +168,8 @@ def _name(backend: Any) -> str:
     """For logs: without user and password, which a URL may have."""
     kind = type(backend).__name__.removesuffix("Backend")
     if isinstance(backend, memcached.GenericMemcachedBackend):
-        where = ", ".join(str(each) for each in backend.url)
+        servers: Any = backend.url
+        where = ", ".join(str(each) for each in servers)
     elif isinstance(backend, DBMBackend):
         where = backend.filename
     elif hasattr(backend, "reader_client"):
@@ -179,13 +181,22 @@ def _name(backend: Any) -> str:
     return f"{kind} {where}"
 
 
+def _has_mutex(backend: Any) -> bool:
+    """Whether it has a lock for each address; that of a dbm file is one for all of them."""
+    if not getattr(backend, "distributed_lock", False):
+        return False
+    if not backend.lock_timeout:
+        # Else the lock of a process that was killed would be held for ever.
+        backend.lock_timeout = LOCK_TIMEOUT
+    return True
+
+
 def _prepare_redis(backend: Any) -> float:
     """Set the time-outs that are not given, and return the longest wait for an answer."""
     given = {*backend.connection_kwargs, *_in_url(backend.url)}
-    if backend.socket_timeout is not None:
-        given.add("socket_timeout")
-    if backend.socket_connect_timeout is not None:
-        given.add("socket_connect_timeout")
+    for name in ("socket_timeout", "socket_connect_timeout"):
+        if getattr(backend, name, None) is not None:
+            given.add(name)
     clients = [backend.writer_client]
     if backend.reader_client is not backend.writer_client:
         clients.append(backend.reader_client)
@@ -256,7 +267,7 @@ def _prepare_pymemcache(backend: Any) -> tuple[float, Callable[[], None]]:
         # Without a reply add() says yes to everyone, and errors are not seen.
         backend.default_noreply = False
         # The breaker decides when to try again.  The client's own way is to answer "nothing there"
-        # for a minute (test_restarted).
+        # for a minute (test_memcached_is_not_given_up).
         backend.enable_retry_client = False
         backend.hashclient_retry_attempts = sys.maxsize
         backend.hashclient_retry_timeout = -1
@@ -291,7 +302,8 @@ class TimedFileLock(FileLock):
         return True
 
 
-def _prepare_dbm(backend: Any) -> None:
+def _prepare_dbm(backend: Any) -> Callable[[], None]:
+    """Limit the wait for its lock; what is returned makes the file again if it was deleted."""
     if backend._rw_lock is None:
         raise ConfigurationError(
             "leave rw_lockfile=False out of the region: processes that write a dbm file at the "
@@ -299,3 +311,11 @@ def _prepare_dbm(backend: Any) -> None:
         )
     if type(backend._rw_lock) is FileLock:
         backend._rw_lock = TimedFileLock(backend._rw_lock.filename)  # type: ignore[no-untyped-call]
+    if dbm.whichdb(backend.filename) == "dbm.dumb":
+        _log.warning(
+            "%s is read whole at each look-up (dbm.dumb): it is for tests; this Python has neither "
+            "dbm.gnu nor dbm.sqlite3",
+            backend.filename,
+        )
+    make_file: Callable[[], None] = backend._init_dbm_file
+    return make_file

@@ -20,6 +20,7 @@ from .backends import Storage, adopt, is_answer
 from .breaker import Breaker
 
 _T = TypeVar("_T")
+_COUNTS = ("hits", "misses", "errors", "puts", "skipped")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,7 @@ class LayerStatistics:
     puts: int  # values that it took
     skipped: int  # calls that were not made because its breaker was open
     opened: int  # how often its breaker has opened
+    last_error: str | None  # of the last call that failed
 
 
 class Layer:
@@ -51,10 +53,12 @@ class Layer:
         self._storage: Storage = adopt(source)
         self.name = self._storage.name
         self.timeout = self._storage.timeout
-        self.breaker = Breaker(self.name, timeout=self.timeout, clock=clock)
+        # A little less: two clocks measure it, and one may be coarse.
+        self.breaker = Breaker(self.name, timeout=self.timeout * 0.95, clock=clock)
         # Guards the counts; a leaf.
         self._lock = threading.Lock()
-        self._counts = dict.fromkeys(("hits", "misses", "errors", "puts", "skipped"), 0)
+        self._counts: dict[str, int] = dict.fromkeys(_COUNTS, 0)
+        self._last_error: str | None = None
         tell_after_fork(self)
 
     def get(self, addresses: Sequence[str]) -> dict[str, bytes]:
@@ -77,8 +81,8 @@ class Layer:
         """Return the lock for *address* that all processes share; None if there is none."""
         try:
             lock = self._storage.mutex(address)
-        except Exception:
-            self._count(errors=1)
+        except Exception as error:
+            self._erred(error)
             return None
         return None if lock is None else Mutex(self, lock)
 
@@ -86,12 +90,14 @@ class Layer:
         """Return the counts.  No I/O."""
         with self._lock:
             counts = dict(self._counts)
-        return LayerStatistics(name=self.name, opened=self.breaker.opened, **counts)
+            last_error = self._last_error
+        opened = self.breaker.opened
+        return LayerStatistics(name=self.name, opened=opened, last_error=last_error, **counts)
 
     def after_fork(self) -> None:
         """In a child: nothing of the parent's locks, connections and counts."""
         self._lock = threading.Lock()
-        self._counts = dict.fromkeys(self._counts, 0)
+        self._counts = dict.fromkeys(_COUNTS, 0)
         self.breaker.after_fork()
         self.disconnect()
 
@@ -104,7 +110,7 @@ class Layer:
         try:
             answer = function()
         except Exception as error:
-            self._count(errors=1)
+            self._erred(error)
             self.disconnect()
             if is_answer(error):
                 # Full, or not allowed to: it still has what it has (test_full).
@@ -126,6 +132,10 @@ class Layer:
             self._storage.disconnect()
         except Exception:
             pass  # it was on its way out
+
+    def _erred(self, error: Exception) -> None:
+        self._last_error = repr(error)
+        self._count(errors=1)
 
     def _count(self, **more: int) -> None:
         with self._lock:

@@ -69,9 +69,12 @@ def _form_of(cls: Any) -> PlainForm:
     if not isinstance(cls, type):
         raise ConfigurationError(f"classes= takes classes and PlainForms, not {cls!r}")
     if issubclass(cls, enum.Flag):
-        return PlainForm(cls=cls, to_plain=lambda member: member.value, from_plain=cls)
+        return PlainForm(cls=cls, to_plain=lambda member: member._value_, from_plain=cls)
     if issubclass(cls, enum.Enum):
-        return PlainForm(cls=cls, to_plain=lambda member: member.name, from_plain=cls.__getitem__)
+        # Not `cls.__getitem__`: of an Enum of texts that is the text's.
+        return PlainForm(
+            cls=cls, to_plain=lambda member: member._name_, from_plain=lambda name: cls[name]
+        )
     if issubclass(cls, tuple) and hasattr(cls, "_fields"):
         return _form_of_named_tuple(cls)
     if dataclasses.is_dataclass(cls) and not _has_state_besides_fields(cls):

@@ -169,9 +169,9 @@ class Envelope:
             data = _decompressed(data, self._max_bytes - self._around(len(fields)))
         try:
             return Opened(self._serializer.loads(data), dependencies)
-        except BadPayload:
-            raise
         except Exception as error:
+            if isinstance(error, BadPayload) and error.reason == "value":
+                raise
             raise BadPayload("value", f"{type(error).__name__} at reading it") from error
 
     def _dumped(self, value: Any) -> bytes:

@@ -44,18 +44,19 @@ class Seals:
 
     def make(self, *parts: bytes) -> bytes:
         """The seal of *parts*, with the first key."""
-        return self._seal(self._keys[0] if self._keys else None, b"".join(parts))
+        return self._seal(self._keys[0] if self._keys else None, parts)
 
     def verify(self, seal: bytes, *parts: bytes) -> bool:
         """Whether *seal* is that of *parts*, with any of the keys."""
-        data = b"".join(parts)
         good = False
         # All keys, and in a time that does not tell where the first difference is.
         for key in self._keys or (None,):
-            good |= hmac.compare_digest(self._seal(key, data), seal)
+            good |= hmac.compare_digest(self._seal(key, parts), seal)
         return good
 
-    def _seal(self, key: bytes | None, data: bytes) -> bytes:
+    def _seal(self, key: bytes | None, parts: tuple[bytes, ...]) -> bytes:
+        # Their lengths are in the first part: two lists of parts never give the same data.
+        data = b"".join(parts)
         if key is None:
             return hashlib.new(self._algorithm, data, usedforsecurity=False).digest()
         if self._algorithm == "blake2b":

@@ -22,6 +22,7 @@ from ..errors import BadPayload, ConfigurationError, NotSerializable, TooLarge
 from .chain import Chain, LayerStatistics, Mutex
 from .envelope import Envelope, Opened
 from .serializers import Serializer, TypedSerializer
+from .urls import region_from_url
 
 _log = logging.getLogger("coherent_cache")
 
@@ -55,8 +56,8 @@ class Tier:
         region = make_region().configure("dogpile.cache.redis", arguments={"url": "redis://…"})
         manager = CacheManager(engine, tier=Tier(region, application="shop"))
 
-    :param layers: configured regions (or backends) of dogpile.cache; several from the most local
-        to the most global.  They belong to the tier from then on.
+    :param layers: configured regions (or backends) of dogpile.cache, or URLs (`region_from_url`);
+        several from the most local to the most global.  They belong to the tier from then on.
     :param application: tells the values of applications apart that share a server.
     :param version: change it with code that computes something else under the same keys.
     :param serializer: None for a `TypedSerializer`: plain values, exactly.
@@ -74,7 +75,7 @@ class Tier:
 
     def __init__(
         self,
-        *layers: CacheRegion | CacheBackend,
+        *layers: CacheRegion | CacheBackend | str,
         application: str = "coherent_cache",
         version: str = "",
         serializer: Serializer | None = None,
@@ -85,7 +86,9 @@ class Tier:
     ) -> None:
         if not layers:
             raise ConfigurationError("a Tier has a layer: Tier(make_region().configure(…))")
-        self._chain = Chain(layers)
+        self._chain = Chain(
+            region_from_url(each) if isinstance(each, str) else each for each in layers
+        )
         self._envelope = Envelope(
             application=application,
             version=version,
@@ -182,7 +185,9 @@ class Tier:
 
 
 def as_tier(given: Any) -> Any:
-    """Return what ``CacheManager(tier=…)`` means: a tier, a region, or several regions."""
+    """Return what ``CacheManager(tier=…)`` means: a tier, or a region or URL, or several."""
     if hasattr(given, "find") and hasattr(given, "put"):
         return given
-    return Tier(*given) if isinstance(given, Sequence) else Tier(given)
+    if isinstance(given, Sequence) and not isinstance(given, str):
+        return Tier(*given)
+    return Tier(given)

@@ -10,6 +10,7 @@ from pathlib import Path
 from .broken import CACHES
 from .faults.broken import CACHES as BROKEN_BY_FAULTS
 from .faults.catalogue import FAULTS
+from .plan import in_mode
 from .rounds import play
 from .table import HEADER, row
 from .workloads.catalogue import WORKLOADS
@@ -46,7 +47,14 @@ def _options() -> argparse.Namespace:
         help="break the cache on purpose",
     )
     parser.add_argument(
-        "--bound", type=float, default=0.0, help="milliseconds that a value may be behind"
+        "--freshness",
+        default="strict",
+        help="the mode: strict, shared-memory, or the seconds of Bounded",
+    )
+    parser.add_argument(
+        "--bound",
+        type=float,
+        help="milliseconds that a value may be behind (default: what the mode promises)",
     )
     parser.add_argument("--stories", type=int, default=3, help="how many anomalies are told")
     parser.add_argument("--logs", type=Path, help="leave the workers' logs in this directory")
@@ -55,6 +63,9 @@ def _options() -> argparse.Namespace:
 
 def main() -> int:
     options = _options()
+    mode = in_mode(options.freshness)
+    if options.bound is not None:
+        mode["bound"] = options.bound
     print(f"seed {options.seed}\n{HEADER}", flush=True)
     found = 0
     for workload in WORKLOADS if options.workload == "all" else [options.workload]:
@@ -79,7 +90,7 @@ def main() -> int:
                     items=options.items,
                     seed=options.seed,
                     broken=options.broken,
-                    bound=options.bound,
+                    **mode,
                 )
                 show("")
                 print(row(verdict), flush=True)

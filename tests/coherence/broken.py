@@ -5,12 +5,17 @@ Each entry of `CACHES` breaks the library in the process that calls it.
 
 from __future__ import annotations
 
+import random
+import time
 from collections.abc import Iterable
 from typing import Any
 
 from coherent_cache import View
 from coherent_cache.access import LedgerAccess
 from coherent_cache.entry import Entry, Slot
+from coherent_cache.freshness import LastLook
+from coherent_cache.ledger import News
+from coherent_cache.reader import Reader
 from coherent_cache.store import Store
 from coherent_cache.transaction import Outcome, Transaction
 from coherent_cache.watch import EngineWatch
@@ -154,6 +159,37 @@ def _show_the_old_one() -> None:
     Transaction.hides = lambda self, keys: False  # type: ignore[method-assign]
 
 
+def _count_from_the_end() -> None:
+    """`Bounded` counts from the end of a look, which is now and then held up after it has read."""
+    apply = Reader._apply
+    chance = random.Random()
+
+    def held_up(self: Reader, news: News, state: bytes | None) -> None:
+        if chance.random() < 0.2:
+            time.sleep(0.1)
+        apply(self, news, state)
+
+    def end(self: LastLook, begun: tuple[float, int] | None) -> None:
+        self._look = self.begin()
+
+    Reader._apply = held_up  # type: ignore[method-assign]
+    LastLook.end = end  # type: ignore[method-assign]
+
+
+def _outdate_nothing() -> None:
+    """In `Bounded` a commit of this process is no reason to look."""
+    LastLook.outdate = lambda self: None  # type: ignore[method-assign]
+
+
+def _never_too_old() -> None:
+    """In `Bounded` time is no reason to look: only own commits are."""
+
+    def will_do(self: LastLook) -> bool:
+        return self._look is not None and self._look[1] == self._commits
+
+    LastLook.will_do = will_do  # type: ignore[method-assign]
+
+
 CACHES = {
     "publish-dirty": _publish_dirty,
     "check-seldom": _check_seldom,
@@ -165,4 +201,7 @@ CACHES = {
     "show-the-old-one": _show_the_old_one,
     "invalidate-one": _invalidate_one,
     "lose-a-commit": _lose_a_commit,
+    "count-from-the-end": _count_from_the_end,
+    "outdate-nothing": _outdate_nothing,
+    "never-too-old": _never_too_old,
 }

@@ -18,7 +18,7 @@ from .anomaly import (
     UNSTABLE,
     Anomaly,
 )
-from .history import START, Event, Part, by_thread
+from .history import START, Event, Part, by_thread, process_of
 from .request import Request
 from .writes import Write, Writes
 
@@ -31,7 +31,7 @@ class Checker:
 
     :param record: the database's own list of the writes that committed, see `Writes`.
     :param bound: so many milliseconds a COMMIT may have returned before a request begins that does
-        not see it.
+        not see it; but for one that returned to the request's own process.
     """
 
     def __init__(
@@ -120,10 +120,13 @@ class Checker:
         if outdated is None:
             return
         self.worst_lag = max(self.worst_lag, (event.at - outdated) / 1e6)
-        newest = self.writes.newest_before(part.key, request.begin.at - self._bound)
+        begun = request.begin.at
+        newest = self.writes.newest_before(part.key, begun - self._bound)
+        if newest is None or newest.part.version <= part.version:
+            newest = self.writes.newest_own(process_of(event), part.key, begun)
         if newest is not None and newest.part.version > part.version:
             assert newest.committed is not None
-            late = (request.begin.at - newest.committed.at) / 1e6
+            late = (begun - newest.committed.at) / 1e6
             self._found(
                 STALE,
                 f"{part.key} was {newest.part}, whose COMMIT had returned {late:.3f} ms before "

@@ -145,3 +145,8 @@ def by_thread(events: Iterable[Event]) -> Iterator[list[Event]]:
     for event in events:
         threads.setdefault(event.who, []).append(event)
     yield from threads.values()
+
+
+def process_of(event: Event) -> str:
+    """The process that wrote *event* down."""
+    return event.who.rpartition(".")[0] or event.who

@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import URL
 from sqlalchemy.exc import DBAPIError
 
+from coherent_cache import Bounded
+from coherent_cache.freshness import freshness_of
+
 if TYPE_CHECKING:
     from .workloads.worker import Inside
 
@@ -53,3 +56,11 @@ class Plan:
         if isinstance(error, DBAPIError):
             return True
         return any(kind.__name__ in self.tolerate for kind in type(error).__mro__)
+
+
+def in_mode(setting: str) -> dict[str, Any]:
+    """What a `Plan` needs to try a mode of the manager, and to judge by its promise; *setting* as
+    in a configuration."""
+    freshness = freshness_of(setting)
+    bound = freshness.seconds * 1_000 if isinstance(freshness, Bounded) else 0.0
+    return {"options": {"freshness": freshness}, "bound": bound}

@@ -16,7 +16,7 @@ from .anomaly import Anomaly
 from .checker import Checker
 from .crew import Crew
 from .disturbers import Disturber
-from .history import Event, read_logs
+from .history import Event, process_of, read_logs
 from .plan import Plan
 from .workloads.tables import item, metadata, note, record, start_rows
 from .workloads.worker import workload_of
@@ -113,7 +113,7 @@ def judge(plan: Plan, processes: int, events: list[Event], committed: frozenset[
     seen = set()
     loaded: dict[str, set[str]] = {}
     for event in events:
-        process = event.who.rpartition(".")[0]
+        process = process_of(event)
         if event.what == "read":
             seen.add((process, event.name, event.parts))
             verdict.misses += event.name in loaded.pop(event.who, ())

@@ -16,6 +16,7 @@ from ..databases import SERVICES, unavailable
 from .__main__ import show
 from .crew import WorkerFailed
 from .faults.catalogue import FAULTS
+from .plan import in_mode
 from .rounds import play
 from .table import Total, totals
 from .workloads.catalogue import WORKLOADS
@@ -32,6 +33,11 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--database", choices=LEVELS, action="append", help="these only")
     parser.add_argument("--workload", choices=WORKLOADS, action="append", help="these only")
     parser.add_argument("--fault", choices=[*FAULTS, "none"], action="append", help="these only")
+    parser.add_argument(
+        "--freshness",
+        default="strict",
+        help="the mode: strict, shared-memory, or the seconds of Bounded",
+    )
     parser.add_argument("--seconds", type=float, default=15.0, help="for each round")
     parser.add_argument("--processes", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2, help="of each process, or tasks")
@@ -45,6 +51,7 @@ class Soak:
 
     def __init__(self, options: argparse.Namespace) -> None:
         self._options = options
+        self._mode = in_mode(options.freshness)
         self.totals: dict[tuple[str, str], Total] = {}
         self._begun = time.monotonic()
         self._wrong = 0
@@ -69,6 +76,9 @@ class Soak:
         """Each place has a fault every other turn, and all that can happen there one by one."""
         chosen = self._options.fault or FAULTS
         possible = [name for name in chosen if name != "none" and kind in FAULTS[name].on]
+        if self._mode["bound"]:
+            # It is judged as of its end, and a bound reaches back.
+            possible = [name for name in possible if name != "restore"]
         if not possible or (place + turn) % 2 == 0:
             return ""
         return possible[(place + turn // 2) % len(possible)]
@@ -90,6 +100,7 @@ class Soak:
             f"python -m tests.coherence --database {kind} --isolation '{isolation}' --workload "
             f"{workload} --seconds {options.seconds:g} --processes {options.processes} --threads "
             f"{options.threads} --seed {seed}{f' --fault {fault}' if fault else ''}"
+            f"{f' --freshness {options.freshness}' if options.freshness != 'strict' else ''}"
         )
         total = self.totals.setdefault((kind, isolation), Total())
 
@@ -111,6 +122,7 @@ class Soak:
                 seconds=options.seconds,
                 threads=options.threads,
                 seed=seed,
+                **self._mode,
             )
         except WorkerFailed as error:
             total.failed += 1

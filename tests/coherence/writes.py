@@ -7,7 +7,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 
-from .history import Event, Part, by_thread
+from .history import Event, Part, by_thread, process_of
 
 _BOUNDARIES = frozenset(
     ("begin", "savepoint", "release", "undo", "commit", "committed", "rollback", "rolled-back")
@@ -92,6 +92,8 @@ class Writes:
         if record is not None:
             self._compare(record)
         self._returned: dict[str, tuple[list[int], list[Write]]] = {}
+        #: The same of each process's own, by the process and the key.
+        self._own: dict[tuple[str, str], tuple[list[int], list[Write]]] = {}
         self._order()
 
     def __getitem__(self, name: str) -> Write | None:
@@ -100,9 +102,12 @@ class Writes:
 
     def newest_before(self, key: str, at: int) -> Write | None:
         """The newest write of *key* whose COMMIT had returned before *at*."""
-        times, newest = self._returned.get(key, ([], []))
-        index = bisect_left(times, at)
-        return newest[index - 1] if index else None
+        return _newest(self._returned.get(key), at)
+
+    def newest_own(self, process: str, key: str, at: int) -> Write | None:
+        """The newest write of *key* that *process* made and whose COMMIT had returned to it before
+        *at*."""
+        return _newest(self._own.get((process, key)), at)
 
     def outdated_since(self, part: Part) -> int | None:
         """When the first COMMIT returned of something newer than *part*; None if none has."""
@@ -159,16 +164,31 @@ class Writes:
                 write.undo = write.commit  # the process was killed in its COMMIT, which had failed
 
     def _order(self) -> None:
-        returned: dict[str, list[tuple[int, int, Write]]] = {}
+        returned: dict[str, list[Write]] = {}
+        own: dict[tuple[str, str], list[Write]] = {}
         for write in self._writes.values():
             if write.committed is not None and write.undo is None:
-                entry = (write.committed.at, write.part.version, write)
-                returned.setdefault(write.part.key, []).append(entry)
-        for key, found in returned.items():
-            times: list[int] = []
-            newest: list[Write] = []
-            for at, version, write in sorted(found, key=lambda entry: entry[:2]):
-                if not newest or version > newest[-1].part.version:
-                    times.append(at)
-                    newest.append(write)
-            self._returned[key] = (times, newest)
+                key = write.part.key
+                returned.setdefault(key, []).append(write)
+                # What somebody else has found in the database has not returned to the process.
+                own.setdefault((process_of(write.committed), key), []).append(write)
+        self._returned = {key: _in_order(writes) for key, writes in returned.items()}
+        self._own = {place: _in_order(writes) for place, writes in own.items()}
+
+
+def _in_order(writes: Iterable[Write]) -> tuple[list[int], list[Write]]:
+    """When there was something newer, and what."""
+    found = [(w.committed.at, w.part.version, w) for w in writes if w.committed is not None]
+    times: list[int] = []
+    newest: list[Write] = []
+    for at, version, write in sorted(found, key=lambda entry: entry[:2]):
+        if not newest or version > newest[-1].part.version:
+            times.append(at)
+            newest.append(write)
+    return times, newest
+
+
+def _newest(found: tuple[list[int], list[Write]] | None, at: int) -> Write | None:
+    times, newest = found or ([], [])
+    index = bisect_left(times, at)
+    return newest[index - 1] if index else None

@@ -462,6 +462,45 @@ MUTANTS = [
         ("test_freshness.py::test_bounded_serves_nothing_after_close",),
     ),
     Mutant(
+        "the-header-is-read-after-the-statement",
+        "reader.py",
+        "        state = self._side.state()\n"
+        "        self._apply(self._ledger.read(self._side.run, position), state)\n",
+        "        self._apply(self._ledger.read(self._side.run, position), None)\n"
+        "        self._seen = self._side.state()\n",
+        ("test_shared_memory.py::test_committed_while_a_check_is_under_way",),
+    ),
+    Mutant(
+        "two-empty-wals-are-one-state",
+        "wal_index.py",
+        " and frames > 0\n",
+        "\n",
+        ("test_shared_memory.py::test_a_header_that_names_no_state",),
+    ),
+    Mutant(
+        "shared-memory-of-a-file-that-was-replaced",
+        "side.py",
+        "index is None or self._file != self._file_identity():",
+        "index is None:",
+        ("test_shared_memory.py::test_the_file_is_replaced",),
+    ),
+    Mutant(
+        "shared-memory-without-the-lock-on-it",
+        "wal_index.py",
+        "not address or not _is_locked_by_us(found):",
+        "not address:",
+        ("test_shared_memory.py::test_a_forked_child_has_no_lock_and_asks",),
+    ),
+    Mutant(
+        "shared-memory-outlives-its-connection",
+        "side.py",
+        "        index, self._wal_index = self._wal_index, None\n"
+        "        if index is not None:\n"
+        "            index.close()  # first: what it reads is vouched for by the connection\n",
+        "",
+        ("test_shared_memory.py::test_a_closed_manager_vouches_for_nothing",),
+    ),
+    Mutant(
         "a-thread-prunes-sqlite",
         "pruning.py",
         'self._every is None or self._engine.dialect.name == "sqlite":',

@@ -3,6 +3,21 @@
 from .mutant import Mutant
 
 GETTERS = "test_getters.py"
+FIRST = "test_first_read.py"
+
+
+def _written_out(name: str, old: str, test: str, new: str = "") -> list[Mutant]:
+    """What `getters.known` guards, in the form of it that is written out for a keyed attribute."""
+    return [
+        Mutant(
+            f"the-short-way-written-out-with-{name}",
+            "getters.py",
+            old,
+            new,
+            (f"{FIRST}::test_{test}",),
+        )
+    ]
+
 
 MUTANTS = [
     Mutant(
@@ -43,9 +58,78 @@ MUTANTS = [
     Mutant(
         "short-way-with-another-manager",
         "getters.py",
-        "    if manager_of(instance, slot.key).core is not core:\n        return UNKNOWN\n",
+        "    if manager.core is not core:\n        return UNKNOWN\n",
         "",
         (f"{GETTERS}::test_managers_are_told_apart",),
+    ),
+    *_written_out(
+        "an-own-rule",
+        "                and resolve._resolver is None\n",
+        "the_applications_own_rule",
+    ),
+    *_written_out(
+        "another-manager",
+        "                and (instance if owner is None else owner).cache_manager.core is core\n",
+        "instances_of_two_managers",
+    ),
+    *_written_out(
+        "another-class",
+        "                type(instance) is kind\n                and slots.by",
+        "classes_in_turn",
+        "                slots.by",
+    ),
+    *_written_out(
+        "an-unchecked-view",
+        "                and view.checked_at == view.commits\n",
+        "after_an_own_commit",
+    ),
+    *_written_out(
+        "a-transaction",
+        "                and view.calm is core.unrest\n",
+        "after_a_del_in_a_transaction",
+    ),
+    *_written_out(
+        "an-invalidation-meanwhile",
+        "                if view.changes != changes:\n"
+        "                    kept = view.keep(slot, found, changes)\n"
+        "                value",
+        "invalidated_while_it_is_taken_over",
+        "                value",
+    ),
+    Mutant(
+        "a-transaction-that-hides-is-not-told-of",
+        "transaction.py",
+        "        if keys:\n            self.manager.stir()\n",
+        "",
+        (f"{FIRST}::test_after_a_del_in_a_transaction",),
+    ),
+    Mutant(
+        "a-private-value-is-not-told-of",
+        "transaction.py",
+        "(entry, self.writes)\n        self.manager.stir()\n",
+        "(entry, self.writes)\n",
+        (f"{FIRST}::test_a_private_value_beside_one_of_the_store",),
+    ),
+    Mutant(
+        "what-waits-with-a-session-is-not-told-of",
+        "sessions.py",
+        ".update(keys)\n            self._core.stir()\n        else:",
+        ".update(keys)\n        else:",
+        (f"{FIRST}::test_after_a_del_that_waits_with_a_session",),
+    ),
+    Mutant(
+        "what-waited-for-a-session-is-not-told-of",
+        "sessions.py",
+        ".update(early)\n                self._core.stir()\n",
+        ".update(early)\n",
+        (f"{FIRST}::test_after_a_del_before_the_session_began",),
+    ),
+    Mutant(
+        "a-transaction-that-comes-is-not-told-of",
+        "scope.py",
+        "            transaction.manager.stir()\n",
+        "            pass\n",
+        (f"{FIRST}::test_a_transaction_that_hides_comes_into_a_scope",),
     ),
     Mutant(
         "store-takes-variants-for-one-another",

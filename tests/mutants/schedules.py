@@ -38,16 +38,16 @@ MUTANTS = [
     Mutant(
         "the-short-way-does-not-ask-whether-the-view-has-looked",
         "getters.py",
-        "        view.checked_at == view.commits\n        and not",
-        "        not",
+        "        view.checked_at == view.commits\n        and view.calm",
+        "        view.calm",
         ("guarantees/test_g01_strict.py::test_g01_another_worker",),
         core=True,
     ),
     Mutant(
         "the-short-way-does-not-see-transactions",
         "getters.py",
-        "        and not (scope.transactions_here or scope.sessions_here)\n",
-        "",
+        "        and view.calm is core.unrest\n        and (found",
+        "        and (found",
         ("guarantees/test_g03_own_writes.py::test_g03_in_the_transaction_and_after_it",),
     ),
     Mutant(

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-pytest.importorskip("dogpile.cache")
-
 from dogpile.cache import CacheRegion, make_region
+
+from coherent_cache.tier import backends
 
 from .servers import Server, server
 
@@ -38,13 +37,44 @@ def own_server(tmp_path: Path) -> Iterator[Callable[[str], Server]]:
         yield lambda kind: stack.enter_context(server(kind, tmp_path))
 
 
+@pytest.fixture(autouse=True)
+def patience(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine an answer may be late: only who uses `impatient` has the real time-outs."""
+    if "impatient" not in request.fixturenames:
+        monkeypatch.setattr(backends, "TIMEOUT", 10.0)
+
+
+@pytest.fixture
+def impatient() -> None:
+    """The time-outs that users have."""
+
+
+_made: list[CacheRegion] = []
+
+
+@pytest.fixture(autouse=True)
+def close_clients() -> Iterator[None]:
+    """Close what the tests opened: the clients' own ends come with warnings, which are errors."""
+    yield
+    for region in _made:
+        backend: Any = region.actual_backend
+        if hasattr(backend, "reader_client"):
+            backend.reader_client.close()
+            backend.writer_client.close()
+        else:
+            backend.client.close()
+    _made.clear()
+
+
 def on_server(kind: str, port: int, **arguments: Any) -> CacheRegion:
     """A region on a server."""
     if kind == "memcached":
         name, place = "pymemcache", {"url": f"127.0.0.1:{port}"}
     else:  # the client of Valkey, too, is tried on Redis
         name, place = kind, {"host": "127.0.0.1", "port": port}  # type: ignore[dict-item]
-    return make_region().configure(f"dogpile.cache.{name}", arguments={**place, **arguments})
+    region = make_region().configure(f"dogpile.cache.{name}", arguments={**place, **arguments})
+    _made.append(region)
+    return region
 
 
 @pytest.fixture

@@ -65,6 +65,7 @@ class Server:
     def stopped(self) -> Iterator[None]:
         """Connections are made, and nobody answers."""
         self._process.send_signal(signal.SIGSTOP)
+        os.waitpid(self._process.pid, os.WUNTRACED)  # else one of its threads may still answer
         try:
             yield
         finally:

@@ -98,6 +98,10 @@ def test_late_answers_count_for_nothing(breaker: Breaker, clock: Clock) -> None:
     for permit in early:  # they waited all the time
         breaker.failed(permit, TimeoutError())
     assert not breaker.is_open
+    fail(breaker, 2)
+    breaker.succeeded(early[0])
+    fail(breaker)
+    assert breaker.is_open
 
 
 def test_one_line_each(breaker: Breaker, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:

@@ -25,7 +25,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from coherent_cache import BadPayload, ConfigurationError, NotSerializable, TooLarge
-from coherent_cache.tier.encoding import MAX_DEPTH, MAX_EQUAL_HASHES
+from coherent_cache.tier.encoding import MAX_DEPTH, MAX_EQUAL_HASHES, MAX_FRACTION_BYTES
 from coherent_cache.tier.serializers import PickleSerializer, PlainForm, TypedSerializer
 
 fuzz = settings(
@@ -52,6 +52,18 @@ class Colour(enum.Enum):
 
 class Level(enum.IntEnum):
     LOW = 1
+
+
+class Word(enum.StrEnum):
+    YES = "yes"
+
+
+class Pair(tuple[int, ...], enum.Enum):
+    ONE = (1, 2)
+
+
+class Mode(enum.IntFlag):
+    FAST = 1
 
 
 class Rights(enum.Flag):
@@ -101,7 +113,7 @@ class Odd(tzinfo):
 
 
 MONEY = PlainForm(cls=Money, to_plain=lambda m: m.amount, from_plain=Money, name="money")
-CLASSES = [Point, Colour, Level, Rights, Page, Slotted, MONEY]
+CLASSES = [Point, Colour, Level, Word, Pair, Mode, Rights, Page, Slotted, MONEY]
 PLAIN = TypedSerializer()
 WITH_CLASSES = TypedSerializer(CLASSES)
 
@@ -254,6 +266,9 @@ class Dict(dict[Any, Any]):
 REFUSED: list[Any] = [
     Point(1),
     Level.LOW,
+    Word.YES,
+    Pair.ONE,
+    Mode.FAST,
     Colour.RED,
     Rights.READ,
     Page("a"),
@@ -348,7 +363,7 @@ def test_what_is_shared_is_written_again_and_again_up_to_a_limit() -> None:
     shared = [1]
     assert PLAIN.loads(PLAIN.dumps([shared, shared])) == [[1], [1]]
     tower: list[Any] = [None]
-    for _ in range(60):
+    for _ in range(20):
         tower = [tower, tower]
     with pytest.raises(TooLarge) as caught:
         TypedSerializer(max_bytes=10_000).dumps(tower)
@@ -380,6 +395,10 @@ def test_keys_with_one_hash_are_refused() -> None:
         Colour.RED,
         Colour.PAIR,
         Level.LOW,
+        Word.YES,
+        Pair.ONE,
+        Mode.FAST,
+        Mode(6),
         Rights.READ,
         Rights.READ | Rights.WRITE,
         Rights(0),
@@ -585,6 +604,20 @@ def test_bytes_that_are_nearly_right(value: Any, more: Any) -> None:
 def test_every_beginning_is_refused(value: Any) -> None:
     data = PLAIN.dumps(value)
     assert {read(data[:size]) for size in range(len(data))} == {"value"}
+
+
+def test_what_takes_the_square_of_its_length_is_refused() -> None:
+    """By its form, where the times below could tell it only after minutes."""
+    ints = [b"i\x0a" + (n * (2**61 - 1)).to_bytes(10, "big") for n in range(MAX_EQUAL_HASHES + 1)]
+    assert len(PLAIN.loads(b"<%c" % (len(ints) - 1) + b"".join(ints[1:]))) == MAX_EQUAL_HASHES
+    for tag in (b"<", b">"):
+        assert read(tag + b"%c" % len(ints) + b"".join(ints)) == "value"
+    assert read(b"{%c" % len(ints) + b"N".join(ints) + b"N") == "value"
+    one = b"i\x01\x01"
+    for size, reason in ((MAX_FRACTION_BYTES, None), (MAX_FRACTION_BYTES + 1, "value")):
+        long = b"i\xff" + size.to_bytes(4, "big") + b"\x7f" * size
+        assert read(b"Q" + long + one) == reason
+        assert read(b"Q" + one + long) == reason
 
 
 MEGABYTE = 1_000_000

@@ -113,7 +113,29 @@ def test_what_is_wrong_is_said() -> None:
     with pytest.raises(ConfigurationError, match="keys="):
         Tier(make_region().configure("dogpile.cache.memory"), serializer=PickleSerializer())
     with pytest.raises(ConfigurationError, match="dogpile"):
-        CacheManager(create_engine("sqlite://"), tier="redis://")
+        CacheManager(create_engine("sqlite://"), tier=object())
+
+
+@one_database
+@pytest.mark.parametrize("kind", ["redis", "valkey", "memcached", "file"])
+def test_named_by_a_url(worker: Worker, servers: Any, tmp_path: Path, kind: str) -> None:
+    if kind == "file":
+        url = f"file://{tmp_path}/a%20file.dbm"
+    else:
+        url = f"{kind}://127.0.0.1:{servers('redis' if kind == 'valkey' else kind).port}"
+    one, two = (Worker(worker.database, tier=tier) for tier in (url, Tier(url)))
+    one.write("a", kind)
+    assert one.read("a") == two.read("a") == kind
+    assert two.cache_manager.statistics.tier_hits == 1
+    for each in (one, two):
+        each.cache_manager._tier.close()  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("url", ["mysql://secret@host", "memcached://", "file:///", "redis"])
+def test_urls_that_are_none(url: str) -> None:
+    with pytest.raises(ConfigurationError, match="give redis://") as error:
+        Tier(url)
+    assert "secret" not in str(error.value)
 
 
 @one_database

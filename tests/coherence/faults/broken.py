@@ -121,7 +121,7 @@ def _trust_the_old_session() -> None:
 
     def read(self: Reader) -> None:
         self._side.open()
-        self._apply(self._ledger.read(self._side.run, self._position))
+        self._apply(self._ledger.read(self._side.run, self._position), None)
 
     read_news = PostgreSQLLedger.read
 

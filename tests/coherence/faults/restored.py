@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 from ..anomaly import ABORTED, Anomaly
 from ..checker import Checker
-from ..history import START, Event, Part, by_thread
+from ..history import START, Event, Part, by_thread, process_of
 from ..writes import Writes
 
 _NOW_OR_NEVER = frozenset(("begin", "del"))
@@ -86,7 +86,7 @@ class _Undone:
             for request in _split(thread, "request"):
                 for event in request:
                     if event.what == "read":
-                        self._looks.setdefault(_process(event), []).append(request[0].at)
+                        self._looks.setdefault(process_of(event), []).append(request[0].at)
                     if event.what == "read" or event.what in _NOW_OR_NEVER:
                         break  # what comes later may have been read without a look
         self.anomalies: list[Anomaly] = []
@@ -114,12 +114,8 @@ class _Undone:
         assert write is not None
         if write.commit is None or write.undo is not None:
             return False  # it had never committed
-        looks = self._looks.get(_process(event), [])
+        looks = self._looks.get(process_of(event), [])
         return write.committed is None or all(at < write.committed.at for at in looks)
-
-
-def _process(event: Event) -> str:
-    return event.who.rpartition(".")[0]
 
 
 def _written(event: Event) -> tuple[Part, ...]:
