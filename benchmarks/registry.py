@@ -19,6 +19,7 @@ NAMES = (
     "asynchronous",
     "memory",
     "eviction",
+    "restart",
     "churn",
     "load",
 )

@@ -53,7 +53,7 @@ class Restorer:
     def after_fork(self) -> None:
         """Begin anew: the child has nothing in memory."""
         # Guards the taking back, and is held during its I/O.  Whoever waits for it holds no other
-        # lock of ours, and on SQLite no transaction.
+        # lock of ours, and none on an SQLite file.
         self._mutex = Mutex(self._core.is_async)
         self._attempts = _ATTEMPTS
         self._waiting: dict[str, Waiting] = {}
@@ -83,9 +83,12 @@ class Restorer:
                 self._failed()
 
     def _may_ask(self, transactions: list[Transaction]) -> bool:
-        """On SQLite the question might wait for the caller's own transaction: the next look will
-        do."""
-        return not transactions or self._core.engine.dialect.name != "sqlite"
+        """Whether the question, and others who wait for it here, cannot have to wait for the lock
+        of the caller's own transaction (SQLite): else the next look will do.
+        (Test: test_a_first_look_within_a_transaction.)"""
+        return self._core.engine.dialect.name != "sqlite" or not any(
+            transaction.watch.holds_lock(transaction) for transaction in transactions
+        )
 
     def _failed(self) -> None:
         self._attempts = max(0, self._attempts - 1)

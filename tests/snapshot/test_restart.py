@@ -183,6 +183,22 @@ def test_dropped_while_it_is_decoded(worker: Worker, path: Path) -> None:
     assert loads(second) >= 3
 
 
+def test_a_first_look_within_a_transaction(start: Any) -> None:
+    """On SQLite one that has written might be what the query waits for; the next look will do."""
+    first = start()
+    first.cache_manager.get("k", lambda: 1)
+    first.cache_manager.close()
+    second = start().cache_manager
+    with second.begin() as connection:
+        put(connection, "a", "")
+        second.get("any", lambda: 1)
+    assert second.get("k", lambda: 2) == 1
+    third = start().cache_manager
+    with third.engine.connect() as connection:
+        connection.exec_driver_sql("SELECT 1").all()
+        assert third.get("k", lambda: 2) == 1
+
+
 def test_hidden_by_a_del(start: Any) -> None:
     """A request invalidates what a value depends on, and only then reads it, and writes."""
     first = start()
