@@ -444,6 +444,7 @@ class CacheManager:
         # Waiting for a batch to end must not stop the loop.
         await asyncio.to_thread(self.core.access.pruner.stop)
         if self.core.keeper is not None:
+            await self.core.keeper.astop()
             await self.core.keeper.asave_quietly()
         await spawn(self.core.access.close)
 

@@ -118,6 +118,7 @@ class Keeper:
         """The interpreter ends.  An asynchronous engine has no event loop any more; it was
         saved by `aclose`, or not."""
         if not self._is_async:
+            self.stop()
             self.save_quietly()
 
     def stop(self) -> None:
@@ -126,6 +127,12 @@ class Keeper:
             thread = self._thread
         if thread is not None and thread is not threading.current_thread():
             thread.join(_PATIENCE_AT_EXIT)
+
+    async def astop(self) -> None:
+        """`stop` in a coroutine: a task that went on would open the ledger's connections again."""
+        task = self._task
+        if task is not None and not task.done() and task.get_loop() is asyncio.get_running_loop():
+            await asyncio.wait((task,), timeout=_PATIENCE_AT_EXIT)
 
     def _tick(self) -> None:
         """There was a look: begin to save if it is time."""
