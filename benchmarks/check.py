@@ -22,6 +22,7 @@ from .databases import TITLES, available, fresh_database
 from .ledgers import fill, look, manager_on
 from .measure import Case, Timed, call, measure
 from .registry import Options
+from .round_trip import round_trip
 from .tables import Table
 
 _REFERENCE = "SELECT 1 from the pool"
@@ -69,7 +70,8 @@ def _cases(database: Database, manager: CacheManager) -> Iterator[Case]:
     plain = database.engine()
     yield Case(_REFERENCE, _select(plain, timer))
     yield Case("SELECT 1 on the same engine", _select(manager.engine, timer))
-    yield Case("SELECT 1, driver's connection held", _round_trip(plain, timer), note="the limit")
+    held = call(round_trip(plain), timer)
+    yield Case("SELECT 1, driver's connection held", held, note="the limit")
     target = 0.2 if database.is_sqlite else 0.6
     yield Case("check", call(lambda: look(manager), timer), target)
     yield Case("a request", call(request, timer))
@@ -80,21 +82,4 @@ def _select(engine: Engine, timer: Timer) -> Timed:
         with engine.connect() as connection:
             connection.execute(_SELECT).scalar()
 
-    return call(select, timer)
-
-
-def _round_trip(engine: Engine, timer: Timer) -> Timed:
-    pooled = engine.raw_connection()
-    connection = pooled.dbapi_connection
-    assert connection is not None
-    engine.dialect.set_isolation_level(connection, "AUTOCOMMIT")
-
-    def select() -> None:
-        cursor = connection.cursor()
-        cursor.execute("SELECT 1")
-        cursor.fetchall()
-        cursor.close()
-
-    # The pool's object goes with the function: while it lives, the connection is not given back.
-    select.pooled = pooled  # type: ignore[attr-defined]
     return call(select, timer)

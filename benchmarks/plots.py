@@ -22,7 +22,9 @@ from .tables import Row, Table, digits
 DIRECTORY = Path(__file__).resolve().parent.parent / "docs" / "plots"
 
 _OURS, _OTHERS, _WRONG = "#1f6f8b", "#b8c4c9", "#c0392b"
-_OF_OURS = re.compile("singleton|keyed|awaitable|first read|check|a request|coherent_cache|k =")
+_OF_OURS = re.compile(
+    "singleton|keyed|awaitable|first read|check|a request|coherent_cache|k =|hit in|miss with"
+)
 
 
 def main() -> None:
@@ -94,7 +96,7 @@ def _columns(table: Table, axes: Axes) -> None:
     height = 0.8 / len(shown)
     for which, column in enumerate(shown):
         at = [line + which * height for line in range(len(cells))]
-        shades = [_OURS if line[0] == "coherent_cache" else _OTHERS for line in cells]
+        shades = [_OURS if str(line[0]).startswith("coherent_cache") else _OTHERS for line in cells]
         axes.barh(
             at,
             [line[column] for line in cells],
@@ -120,7 +122,7 @@ def _load(table: Table, axes: Axes) -> None:
     rate, wrong, checked = (
         table.columns.index(name) for name in ("requests/s", "wrong answers", "answers checked")
     )
-    colours = [_OURS if line[0] == "coherent_cache" else _OTHERS for line in cells]
+    colours = [_OURS if str(line[0]).startswith("coherent_cache") else _OTHERS for line in cells]
     axes.barh([line[0] for line in cells], [line[rate] for line in cells], color=colours)
     for at, line in enumerate(cells):
         axes.annotate(

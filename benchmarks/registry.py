@@ -17,10 +17,14 @@ NAMES = (
     "news",
     "crowd",
     "asynchronous",
+    "many_keys",
+    "writers",
+    "tier",
     "memory",
     "eviction",
     "restart",
     "churn",
+    "stampede",
     "load",
 )
 

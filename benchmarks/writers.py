@@ -1,31 +1,28 @@
 """Writers: what invalidating costs a transaction, and what 16 of them cost each other.
 
-``python -m benchmarks.writers`` runs servers of its own (PostgreSQL, MariaDB with its binary log)
-and SQLite in WAL mode, all with an fsync of one millisecond (`slow_disk`).  Writers are processes;
-each transaction updates one row of the writer's own, by SQLAlchemy Core.  In one run they take
-turns between
+Servers are its own (PostgreSQL, MariaDB with its binary log, SQLite in WAL mode), all with an fsync
+of one millisecond (`slow_disk`).  Writers are processes; each transaction updates one row of the
+writer's own, by SQLAlchemy Core.  In one run they take turns between
 
 - *plain*: an Engine that no manager watches,
 - *watched*: a manager watches, nothing is invalidated,
 - *distinct*: ``del`` of an attribute with a key of the writer's own in each transaction,
 - *one*: ``del`` of the same attribute by all.
 
-A ratio compares two neighbouring phases of a round.  The limit is *plain*: 1.0.
+A ratio compares a phase with the mean of the two plain ones around it.  The limit is *plain*: 1.0.
+The failures are those of writers that read their row before they write it; what counts is how many
+more there are than without invalidation.
 """
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import multiprocessing
-import os
 import shutil
 import statistics
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import (
@@ -46,16 +43,26 @@ from sqlalchemy import (
 from sqlalchemy.exc import DBAPIError
 
 from coherent_cache import CacheManager, cached
-from tests.clusters import (
-    mariadb_programs,
-    mariadb_server,
-    postgresql_cluster,
-    postgresql_programs,
-)
 
 from . import slow_disk
+from .databases import TITLES
+from .registry import Options
+from .slow_servers import missing_program, slow_server
+from .tables import Cell
+from .tables import Table as Found
 
-KINDS = ("postgresql", "mariadb", "sqlite")
+WRITERS = 16
+#: The ratios that are aimed at.
+WANTED = {
+    "sqlite-wal": {"distinct": 0.85, "one": 0.85},
+    "postgresql": {"distinct": 0.7, "one": 0.6},
+    "mariadb": {"distinct": 0.6, "one": 0.6},
+}
+LEVELS = {
+    "sqlite-wal": ("SERIALIZABLE",),
+    "postgresql": ("REPEATABLE READ", "SERIALIZABLE"),
+    "mariadb": ("REPEATABLE READ", "SERIALIZABLE"),
+}
 MODES = ("plain", "watched", "distinct", "one")
 ROWS_OF_A_WRITER = 100
 
@@ -189,7 +196,7 @@ def database(kind: str, milliseconds: float = slow_disk.MILLISECONDS) -> Iterato
     library = slow_disk.build()
     slow = slow_disk.environment(library, milliseconds)
     try:
-        with _server(kind, slow) as url:
+        with slow_server(kind, slow) as url:
             engine = engine_for(url)
             metadata.create_all(engine)
             with engine.begin() as connection:
@@ -203,37 +210,6 @@ def database(kind: str, milliseconds: float = slow_disk.MILLISECONDS) -> Iterato
             yield url
     finally:
         shutil.rmtree(library.parent, ignore_errors=True)
-
-
-@contextmanager
-def _server(kind: str, slow: dict[str, str]) -> Iterator[URL]:
-    if kind == "postgresql":
-        programs = postgresql_programs()
-        assert programs is not None, "needs initdb"
-        with postgresql_cluster(programs, environment=slow, fsync="on") as url:
-            yield url
-    elif kind == "mariadb":
-        program = mariadb_programs()
-        assert program is not None, "needs mariadbd"
-        settings = {"log_bin": "binlog", "server_id": "1", "sync_binlog": "1"}
-        with mariadb_server(program, environment=slow, **settings) as server:
-            engine = create_engine(server.url)
-            with engine.begin() as connection:
-                connection.execute(text("CREATE DATABASE benchmark"))
-            engine.dispose()
-            yield server.url.set(database="benchmark")
-    else:
-        directory = Path(tempfile.mkdtemp(prefix="coherent_cache_sqlite_"))
-        before = {name: os.environ.get(name) for name in slow}
-        os.environ.update(slow)  # for the writers, which are started from here
-        try:
-            yield URL.create("sqlite", database=str(directory / "benchmark.db"))
-        finally:
-            for name, value in before.items():
-                os.environ.pop(name, None)
-                if value is not None:
-                    os.environ[name] = value
-            shutil.rmtree(directory, ignore_errors=True)
 
 
 def throughput(url: URL, writers: int, rounds: int, seconds: float) -> dict[str, list[float]]:
@@ -261,36 +237,45 @@ def added_failures(url: URL, writers: int, isolation: str, seconds: float) -> di
     }
 
 
-def _summary(values: list[float], digits: int) -> str:
-    middle = statistics.median(values)
-    return f"{middle:.{digits}f} ({min(values):.{digits}f}–{max(values):.{digits}f})"
-
-
-def main() -> None:
-    """Print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("kinds", nargs="*", default=KINDS)
-    parser.add_argument("--writers", type=int, nargs="*", default=[16])
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=1.0)
-    parser.add_argument("--failures", action="store_true")
-    arguments = parser.parse_args()
-    for kind in arguments.kinds:
+def run(options: Options) -> Iterator[Found]:
+    """Yield for each database how fast 16 writers are, and how many of 8 fail."""
+    rounds, seconds = (2, 0.4) if options.quick else (5, 1.0)
+    for kind in options.databases:
+        missing = missing_program(kind)
+        if missing is not None:
+            options.progress.step(f"writers: {kind} left out: {missing}")
+            continue
         with database(kind) as url:
-            for writers in arguments.writers:
-                found = throughput(url, writers, arguments.rounds, arguments.seconds)
-                print(f"{kind}, {writers} writers: plain {_summary(found['plain'], 0)}/s", end="")
-                for mode in MODES[1:]:
-                    print(f"; {mode} {_summary(found[mode], 2)}", end="")
-                print(flush=True)
-            if arguments.failures:
-                levels = (
-                    ("SERIALIZABLE",) if kind == "sqlite" else ("REPEATABLE READ", "SERIALIZABLE")
-                )
-                for level in levels:
-                    failures = added_failures(url, 8, level, arguments.seconds * 5)
-                    print(f"{kind}, {level}, 8 writers, failures per 1,000 commits: {failures}")
+            options.progress.step(f"writers: {kind}, {WRITERS} writers")
+            yield _speed(kind, throughput(url, WRITERS, rounds, seconds))
+            lines: list[list[Cell]] = []
+            for level in LEVELS[kind]:
+                options.progress.step(f"writers: {kind}, failures at {level}")
+                found = added_failures(url, 8, level, seconds * 3)
+                added = [found[mode] - found["plain"] for mode in MODES[2:]]
+                lines.append([level, *(f"{each:.2f}" for each in (found["plain"], *added))])
+            columns = ("isolation", "plain", "added, distinct keys", "added, one key")
+            title = f"{TITLES[kind]}: failures per 1,000 commits, 8 writers"
+            yield Found(title, lines, columns=columns, plot="")
 
 
-if __name__ == "__main__":
-    main()
+def _speed(kind: str, found: dict[str, list[float]]) -> Found:
+    lines: list[list[Cell]] = []
+    for mode in MODES[1:]:
+        ratio = statistics.median(found[mode])
+        wanted = WANTED[kind].get(mode)
+        met = None if wanted is None else "met" if ratio >= wanted else "**missed**"
+        spread = f"{min(found[mode]):.2f}–{max(found[mode]):.2f}"
+        lines.append([mode, ratio, spread, wanted, met])
+    plain = found["plain"]
+    return Found(
+        f"{TITLES[kind]}: {WRITERS} writers",
+        lines,
+        columns=("", "× plain", "min–max", "at least", "aim"),
+        note=f"Plain: {_summary(plain)} commits/s.",
+        plot="",
+    )
+
+
+def _summary(values: list[float]) -> str:
+    return f"{statistics.median(values):.0f} ({min(values):.0f}–{max(values):.0f})"

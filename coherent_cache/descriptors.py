@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 from .entry import Slot, Variant
 from .errors import ConfigurationError, KeyTypeError
 from .getters import UNKNOWN, Getter, keyed_getter, known, singleton_getter
-from .keys import make_key
+from .keys import part_text
+from .once import Once, check_once
 from .resolve import manager_of
 
 if TYPE_CHECKING:
@@ -32,11 +33,19 @@ class CachedPropertyBase(property, Generic[_T]):
     """
 
     def __init__(
-        self, retriever: Callable[[Any], _T], doc: str | None = None, *, tier: bool = True
+        self,
+        retriever: Callable[[Any], _T],
+        doc: str | None = None,
+        *,
+        tier: bool = True,
+        once: Once | None = None,
     ) -> None:
+        check_once(once)
         self.retriever = retriever
         #: Whether its values may go to the manager's tier.
         self.tier = tier
+        #: Whether one process computes it for all others that share the tier: "host", "cluster".
+        self.once: Once | None = once
         #: The name it was first given in a class body, and that class.
         self.name: str | None = None
         self.owner: type | None = None
@@ -74,9 +83,10 @@ class CachedPropertyBase(property, Generic[_T]):
         """The keys that invalidating the attribute of *instance* invalidates: its own, and those
         of the attributes that it overrides, which it may be computed from (``super().pages``)."""
         keys = {self.key_of(instance)}
+        name = self.name or ""
         overridden = False
         for kind in type(instance).__mro__:
-            found = vars(kind).get(self.name or "")
+            found = kind.__dict__.get(name)
             if overridden and isinstance(found, CachedPropertyBase):
                 try:
                     keys.add(found.key_of(instance))
@@ -108,8 +118,8 @@ class CachedPropertyBase(property, Generic[_T]):
     def _read_slot(self, instance: Any, slot: Slot) -> Any:
         manager = manager_of(instance, self.prefix)
         if self.is_async:
-            return manager.aget_slot(slot, lambda: self.retriever(instance))  # type: ignore
-        return manager.get_slot(slot, lambda: self.retriever(instance))
+            return manager.aget_slot(slot, lambda: self.retriever(instance), self.once)  # type: ignore
+        return manager.get_slot(slot, lambda: self.retriever(instance), self.once)
 
     def _slots_of(self, kind: type) -> _Slots:
         """The slots of instances of *kind*.
@@ -150,7 +160,7 @@ class CachedSingletonProperty(CachedPropertyBase[_T]):
 
     def __call__(self, retriever: Callable[[Any], _R]) -> CachedProperty[_R]:
         """Make a keyed attribute of *retriever*."""
-        return CachedProperty(retriever, key=self.retriever, tier=self.tier)
+        return CachedProperty(retriever, key=self.retriever, tier=self.tier, once=self.once)
 
     def _make_getter(self) -> Getter:
         if self.is_async or type(self).key_of is not CachedPropertyBase.key_of:
@@ -177,9 +187,10 @@ class CachedProperty(CachedPropertyBase[_T]):
         doc: str | None = None,
         *,
         tier: bool = True,
+        once: Once | None = None,
     ) -> None:
         self.key = key
-        super().__init__(retriever, doc, tier=tier)
+        super().__init__(retriever, doc, tier=tier, once=once)
 
     def key_of(self, instance: Any) -> str:
         """See `CachedPropertyBase.key_of`."""
@@ -190,7 +201,7 @@ class CachedProperty(CachedPropertyBase[_T]):
 
     def _key_of_part(self, part: Any) -> str:
         try:
-            return make_key(self.prefix, part)
+            return f"{self.prefix}[{part_text(part)}]"  # as `make_key` writes it
         except KeyTypeError as error:
             named = repr(self.key) if isinstance(self.key, str) else "the callable given"
             raise KeyTypeError(f"{self.prefix}, keyed by {named}: {error}") from None
@@ -278,38 +289,45 @@ _R = TypeVar("_R")
 class _KeyedDecorator:
     """What ``@cached("name")`` returns."""
 
-    def __init__(self, key: str | Callable[[Any], Any], tier: bool) -> None:
+    def __init__(self, key: str | Callable[[Any], Any], tier: bool, once: Once | None) -> None:
         self._key = key
         self._tier = tier
+        self._once: Once | None = once
 
     def __call__(self, retriever: Callable[[Any], _R]) -> CachedProperty[_R]:
-        return CachedProperty(retriever, key=self._key, tier=self._tier)
+        return CachedProperty(retriever, key=self._key, tier=self._tier, once=self._once)
 
 
 class _SingletonDecorator:
-    """What ``@cached(tier=False)`` returns."""
+    """What ``@cached(tier=False)`` and ``@cached(once="host")`` return."""
 
-    def __init__(self, tier: bool) -> None:
+    def __init__(self, tier: bool, once: Once | None) -> None:
         self._tier = tier
+        self._once: Once | None = once
 
     def __call__(self, retriever: Callable[[Any], _R]) -> CachedSingletonProperty[_R]:
-        return CachedSingletonProperty(retriever, tier=self._tier)
+        return CachedSingletonProperty(retriever, tier=self._tier, once=self._once)
 
 
 @overload
 def cached(retriever: Callable[[Any], _T], /) -> CachedSingletonProperty[_T]: ...
 @overload
-def cached(key: str, /, *, tier: bool = True) -> _KeyedDecorator: ...
+def cached(key: str, /, *, tier: bool = True, once: Once | None = None) -> _KeyedDecorator: ...
 @overload
-def cached(*, key: str | Callable[[Any], Any], tier: bool = True) -> _KeyedDecorator: ...
+def cached(
+    *, key: str | Callable[[Any], Any], tier: bool = True, once: Once | None = None
+) -> _KeyedDecorator: ...
 @overload
-def cached(*, tier: bool) -> _SingletonDecorator: ...
+def cached(*, tier: bool, once: Once | None = None) -> _SingletonDecorator: ...
+@overload
+def cached(*, once: Once, tier: bool = True) -> _SingletonDecorator: ...
 def cached(
     retriever: Callable[[Any], Any] | str | None = None,
     /,
     *,
     key: str | Callable[[Any], Any] | None = None,
     tier: bool = True,
+    once: Once | None = None,
 ) -> CachedSingletonProperty[Any] | _KeyedDecorator | _SingletonDecorator:
     """Turn a method into a cached attribute.
 
@@ -327,6 +345,8 @@ def cached(
         @cached(tier=False)
         def openings(self): ...         # stays in this process
 
+        @cached(once="host")
+        def report(self): ...           # one process computes it for those of its host
 
     The method computes the value from the database; the value must not be changed by those who
     read it, since they all share it.  ``del obj.pages`` invalidates it with the open transaction.
@@ -335,14 +355,14 @@ def cached(
         raise ConfigurationError("cached() takes a key or a method, not both")
     part = key if key is not None else retriever
     if isinstance(part, str):
-        return _KeyedDecorator(part, tier)
+        return _KeyedDecorator(part, tier, once)
     if key is not None:
-        return _KeyedDecorator(key, tier)
-    if retriever is None and not tier:
-        return _SingletonDecorator(tier)
+        return _KeyedDecorator(key, tier, once)
+    if retriever is None and (not tier or once is not None):
+        return _SingletonDecorator(tier, once)
     if not callable(retriever):
         raise ConfigurationError(
             "cached() takes a method, the name of an attribute, or key=; use @cached, "
             "@cached('name') or @cached(key=...)"
         )
-    return CachedSingletonProperty(retriever, tier=tier)
+    return CachedSingletonProperty(retriever, tier=tier, once=once)

@@ -27,9 +27,11 @@ def in_transaction(dialect: Dialect, dbapi_connection: Any) -> bool | None:
         if dialect.name == "sqlite":
             return bool(raw.in_transaction)
         if dialect.name == "postgresql":
+            if dialect.driver == "psycopg":  # shorter than by way of `info`
+                return int(raw.pgconn.transaction_status) != 0  # 0 is IDLE
             if hasattr(raw, "is_in_transaction"):  # asyncpg
                 return bool(raw.is_in_transaction())
-            return int(raw.info.transaction_status) != 0  # psycopg, psycopg2; 0 is IDLE
+            return int(raw.info.transaction_status) != 0  # psycopg2
         if raw.server_status & 1:  # PyMySQL and its kin: SERVER_STATUS_IN_TRANS
             return True
         # They do not take the status down from a result that has rows (SELECT … FOR UPDATE,

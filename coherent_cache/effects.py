@@ -147,6 +147,8 @@ class Effects:
         or a temporary table on MariaDB begin no transaction; the data come after it, and the
         invalidation has to come with them.  (Test: test_statement_that_begins_no_transaction.)
         """
+        if self._dialect.name == "postgresql" and not (transaction.dirty or transaction.executed):
+            return  # as below, without asking
         found = in_transaction(self._dialect, dbapi_connection)
         transaction.seen_open |= bool(found)
         if found is None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from concurrent.futures import Future
@@ -70,6 +71,14 @@ async def wait_for_async(future: Future[_T], seconds: float | None = None) -> bo
     future.add_done_callback(on_done)
     await asyncio.wait((done,), timeout=seconds)
     return done.done()
+
+
+def pause(seconds: float) -> None:
+    """Sleep, without stopping the event loop that the caller may run in."""
+    if in_greenlet():
+        await_only(asyncio.sleep(seconds))
+    else:
+        time.sleep(seconds)
 
 
 def _wait_in_thread(future: Future[Any], seconds: float | None) -> bool:

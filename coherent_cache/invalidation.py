@@ -40,8 +40,9 @@ class Invalidator:
     ) -> None:
         """See `CacheManager.invalidate`."""
         scope = current_scope()
+        views = list(views_around(self._core))
         # Others may be another task's, which is no business of the request but for these keys.
-        own = list(scope.transactions(self._core))
+        own = list(scope.transactions(self._core)) if views else []
         given = connection is not None or session is not None
         connections, sessions = scope.connections(), scope.sessions()
         waiting: list[Session] = []
@@ -61,7 +62,6 @@ class Invalidator:
                 scope.leave_unclaimed(self._core, keys)
             else:
                 connections, sessions = scope.near_connections(), scope.near_sessions()
-        views = list(views_around(self._core))
         # Where the request has a transaction that carries the keys, the write is in that one.  What
         # becomes of them in another's is its own business: it may go on after this one was undone,
         # and the request would see a second value.

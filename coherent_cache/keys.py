@@ -36,7 +36,7 @@ def make_key(prefix: str, *parts: object) -> str:
     """
     if not isinstance(prefix, str):
         raise KeyTypeError(f"a key starts with text, not {type(prefix).__name__}: {prefix!r}")
-    return prefix + "".join(f"[{part_text(part)}]" for part in parts)
+    return prefix + "".join([f"[{part_text(part)}]" for part in parts])
 
 
 def part_text(part: object) -> str:

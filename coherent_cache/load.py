@@ -15,11 +15,13 @@ from .transaction import Outcome, Transaction
 class Chain:
     """The loads that one context has under way, each inside the other."""
 
-    __slots__ = ("_transactions", "waiting_on")
+    __slots__ = ("_transactions", "turns_held", "waiting_on")
 
     def __init__(self) -> None:
         #: The flight of another chain that this one waits for.
         self.waiting_on: Flight | None = None
+        #: How many locks its loads hold that other processes wait for, see `once`.
+        self.turns_held = 0
         self._transactions: tuple[Transaction, ...] = ()
 
     def works_in(self, transaction: Transaction) -> None:

@@ -6,19 +6,21 @@ load, for the retriever.  Every step between is one function for both.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from .core import Core
 from .entry import Entry, Slot
 from .flights import Flights
-from .greenlets import current_owner, spawn, wait_for, wait_for_async
+from .greenlets import current_owner, pause, spawn, wait_for, wait_for_async
 from .load import Chain, Flight, Load, current_load, forbid_recursion
 from .memo import NO_MEMO, current_memo
+from .once import NO_WAIT, Once, Turns, Wait
 from .points import point
 from .scope import Scope, current_scope, current_view, open_view
 from .sessions import SessionWatch
-from .shared import SharedValues
+from .shared import SharedValues, variant_of
 from .source import SourceWatch
 from .transaction import Outcome, Transaction
 from .view import View
@@ -36,10 +38,21 @@ _PATIENCE = 1.0
 class _Read:
     """One read that the view could not answer at once."""
 
-    __slots__ = ("chain", "changes", "is_request", "owner", "parent", "scope", "slot", "view")
+    __slots__ = (
+        "chain",
+        "changes",
+        "is_request",
+        "once",
+        "owner",
+        "parent",
+        "scope",
+        "slot",
+        "view",
+    )
 
-    def __init__(self, core: Core, slot: Slot) -> None:
+    def __init__(self, core: Core, slot: Slot, once: Once | None) -> None:
         self.slot = slot
+        self.once: Once | None = once
         self.scope = current_scope()
         view = current_view(core)
         self.is_request = view is not None
@@ -64,9 +77,11 @@ class Loader:
         sessions: SessionWatch,
         source: SourceWatch | None,
         shared: SharedValues | None,
+        turns: Turns | None,
     ) -> None:
         self._core = core
         self._shared = shared
+        self._turns = turns
         self._sessions = sessions
         self._source = source
         self._store = core.store
@@ -74,11 +89,12 @@ class Loader:
         self.loads = 0
         self.tier_hits = 0
 
-    def get(self, slot: Slot, compute: Callable[[], Any]) -> Any:
-        """Return the value of *slot*, by *compute* if need be."""
+    def get(self, slot: Slot, compute: Callable[[], Any], once: Once | None = None) -> Any:
+        """Return the value of *slot*, by *compute* if need be; with *once* by one process for all
+        that share the tier."""
         found = self._from_view(slot)
         if found is None:
-            read = _Read(self._core, slot)
+            read = _Read(self._core, slot, once)
             found = self._look_up(read)
             if found is None:
                 found = self._load(read, compute)
@@ -86,11 +102,13 @@ class Loader:
                 read.parent.absorb(found, self._core)
         return found.value
 
-    async def aget(self, slot: Slot, compute: Callable[[], Awaitable[Any]]) -> Any:
+    async def aget(
+        self, slot: Slot, compute: Callable[[], Awaitable[Any]], once: Once | None = None
+    ) -> Any:
         """`get` for a coroutine function."""
         found = self._from_view(slot)
         if found is None:
-            read = _Read(self._core, slot)
+            read = _Read(self._core, slot, once)
             found = await self._alook_up(read)
             if found is None:
                 found = await self._aload(read, compute)
@@ -258,9 +276,21 @@ class Loader:
         if shared is None:
             return self._compute(read, compute)
         transactions = list(read.scope.transactions(self._core))
-        entry = self._accept(read, shared.find(read.slot, transactions))
-        if entry is None:
+        with self._wait(read) as wait:
+            waited = False
+            while True:
+                look = shared.look(read.slot, transactions, check=waited)
+                entry = self._accept(read, look.entry)
+                if entry is not None:
+                    return entry
+                seconds = wait.step(look.generation)
+                if seconds is None:
+                    break
+                pause(seconds)
+                waited = True
             entry = self._compute(read, compute)
+            # Before the others are let in, or the next one would find nothing and compute as well.
+            # (Test: test_the_value_is_there_before_the_lock_is_free.)
             shared.put(entry, transactions)
         return entry
 
@@ -272,11 +302,26 @@ class Loader:
         if shared is None:
             return await self._acompute(read, compute)
         transactions = list(read.scope.transactions(self._core))
-        entry = self._accept(read, await shared.afind(read.slot, transactions))
-        if entry is None:
+        async with self._wait(read) as wait:
+            waited = False
+            while True:
+                look = await shared.alook(read.slot, transactions, check=waited)
+                entry = self._accept(read, look.entry)
+                if entry is not None:
+                    return entry
+                seconds = await wait.astep(look.generation)
+                if seconds is None:
+                    break
+                await asyncio.sleep(seconds)
+                waited = True
             entry = await self._acompute(read, compute)
             await shared.aput(entry, transactions)
         return entry
+
+    def _wait(self, read: _Read) -> Wait:
+        if read.once is None or self._turns is None:
+            return NO_WAIT
+        return self._turns.wait(read.once, read.slot.key, variant_of(read.slot) or "", read.chain)
 
     def _take_back(self, read: _Read) -> Entry | None:
         """What the snapshot had, see `_accept`.  (Test: test_hidden_by_a_del.)"""

@@ -22,6 +22,7 @@ from .invalidation import AnyConnection, AnySession, Invalidator
 from .keys import check_key
 from .ledger import Execute, LedgerStatus
 from .loading import Loader
+from .once import Once, Turns, check_once
 from .recall import generation_of, recall
 from .scope import current_scope, current_view, open_view
 from .sessions import SessionWatch
@@ -92,6 +93,8 @@ class CacheManager:
     :param prune_every: after how many rows that this process wrote it does so; None: never.
     :param tier: where values are shared with other processes: a `coherent_cache.tier.Tier`, or a
         region of dogpile.cache or a URL, or several from the most local to the most global.
+    :param once_wait: the seconds that a reader waits at most for another process that computes a
+        value ``once``; then he computes it himself.
     :param snapshot: a file that values go to when the process ends and come back from: its path, or
         a `coherent_cache.snapshot.Snapshot`.
     """
@@ -112,6 +115,7 @@ class CacheManager:
         prune_keep: int = 10_000,
         prune_every: int | None = 1_000,
         tier: Any = None,
+        once_wait: float = 5.0,
         snapshot: Any = None,
     ) -> None:
         if max_entries < 1:
@@ -120,6 +124,8 @@ class CacheManager:
             raise ConfigurationError("max_bytes needs a sizer: a callable that returns bytes")
         if prune_keep < 1 or (prune_every is not None and prune_every < 1):
             raise ConfigurationError("prune_keep is at least 1, and prune_every too, or None")
+        if not once_wait >= 0:
+            raise ConfigurationError(f"once_wait is a number of seconds, not {once_wait}")
         store = Store(max_entries, max_bytes, sizer)
         self.core = Core(
             engine,
@@ -134,9 +140,10 @@ class CacheManager:
         self.engine: Engine = self.core.engine
         self._sessions = SessionWatch(self.core)
         self._source = SourceWatch(self.core, source) if source is not None else None
+        self._once_wait = once_wait
         self._tier = _tier_of(tier)
         self._shared = None if self._tier is None else SharedValues(self.core, self._tier)
-        self._loader = Loader(self.core, self._sessions, self._source, self._shared)
+        self._loader = self._make_loader()
         self._invalidator = Invalidator(self.core, self._sessions, self._source)
         self.core.watches.append(EngineWatch(self.core, self.engine))
         for replica in replicas:
@@ -158,33 +165,49 @@ class CacheManager:
 
     # Values
 
-    def get(self, key: str, retriever: Callable[..., _T], instance: Any = _NO_INSTANCE) -> _T:
+    def get(
+        self,
+        key: str,
+        retriever: Callable[..., _T],
+        instance: Any = _NO_INSTANCE,
+        *,
+        once: Once | None = None,
+    ) -> _T:
         """Return the value of *key*; ``retriever(instance)`` computes it if it is not known.
 
         Without *instance* the retriever is called with no argument.  Within a request the value
         is as new as the request's view, and stays the same until the request invalidates it;
         outside a request it is as new as this call.  Raises what the retriever raises.
         May do I/O: a check of the ledger, and whatever the retriever does.
+
+        With *once* and a tier one process computes it for all others, of this ``"host"`` or of the
+        ``"cluster"``; they wait for `once_wait` seconds at most.
         """
-        return self.get_slot(Slot(check_key(key)), _call(retriever, instance))
+        check_once(once)
+        return self.get_slot(Slot(check_key(key)), _call(retriever, instance), once)
 
     async def aget(
         self,
         key: str,
         retriever: Callable[..., Awaitable[_T]],
         instance: Any = _NO_INSTANCE,
+        *,
+        once: Once | None = None,
     ) -> _T:
         """`get` with a retriever that is a coroutine function."""
-        return await self.aget_slot(Slot(check_key(key)), _call(retriever, instance))
+        check_once(once)
+        return await self.aget_slot(Slot(check_key(key)), _call(retriever, instance), once)
 
-    def get_slot(self, slot: Slot, compute: Callable[[], _T]) -> _T:
+    def get_slot(self, slot: Slot, compute: Callable[[], _T], once: Once | None = None) -> _T:
         """`get` for descriptors, which tell apart values of one key."""
-        value: _T = self._loader.get(slot, compute)
+        value: _T = self._loader.get(slot, compute, once)
         return value
 
-    async def aget_slot(self, slot: Slot, compute: Callable[[], Awaitable[_T]]) -> _T:
+    async def aget_slot(
+        self, slot: Slot, compute: Callable[[], Awaitable[_T]], once: Once | None = None
+    ) -> _T:
         """`aget` for descriptors."""
-        value: _T = await self._loader.aget(slot, compute)
+        value: _T = await self._loader.aget(slot, compute, once)
         return value
 
     # Invalidation
@@ -455,13 +478,19 @@ class CacheManager:
             raise ConfigurationError("transaction_ended() needs CacheManager(source=...)")
         self._source.ended(connection, committed)
 
+    def _make_loader(self) -> Loader:
+        turns = None
+        if self._tier is not None:
+            turns = Turns(self._tier, self._once_wait)
+        return Loader(self.core, self._sessions, self._source, self._shared, turns)
+
     def after_fork(self) -> None:
         """In a forked child: everything that belongs to the parent is left alone."""
         self.core.store.after_fork()
         self.core.access.after_fork()
         if self.core.keeper is not None:
             self.core.keeper.after_fork()
-        self._loader = Loader(self.core, self._sessions, self._source, self._shared)
+        self._loader = self._make_loader()
         for watch in self.core.watches:
             if not isinstance(watch.engine.pool, StaticPool) and not self.core.access.is_memory:
                 watch.engine.dispose(close=False)

@@ -21,13 +21,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from sqlalchemy.exc import DBAPIError
 
 from .core import Core
 from .entry import Entry, Slot, Variant
 from .greenlets import spawn
+from .once import Mutex
 from .points import point
 from .transaction import Transaction
 
@@ -59,6 +60,20 @@ class ValueTier(Protocol):
         """Let others find *value*, if it can be."""
         ...
 
+    def mutex(self, key: str, variant: str, generation: str) -> Mutex | None:
+        """Return the lock that all processes share for that value; None if there is none."""
+
+
+class Look(NamedTuple):
+    """What was found at one moment, and the generation that was asked for; None if there is
+    none, so that nothing can be found or put."""
+
+    entry: Entry | None
+    generation: str | None
+
+
+_NOTHING = Look(None, None)
+
 
 class SharedValues:
     """The way of one manager's values to and from its tier."""
@@ -70,35 +85,42 @@ class SharedValues:
 
     # Finding
 
-    def find(self, slot: Slot, transactions: Iterable[Transaction]) -> Entry | None:
-        """Return the value of *slot* as new as this call, or None."""
+    def look(self, slot: Slot, transactions: Iterable[Transaction], *, check: bool) -> Look:
+        """Look for a value of *slot* as new as this call.
+
+        With *check* the ledger is looked at first, by one who has waited: what he computes now has
+        to be labelled as new as it is, or it could not be put.
+        (Test: test_one_who_waited_for_the_old_value_computes_the_new_one_for_all.)
+        """
         variant = variant_of(slot)
-        if variant is None:
-            return None
+        if variant is None or (check and not self._check(transactions)):
+            return _NOTHING
         label = self._store.label
         generation = self._generations([slot.key], transactions).get(slot.key)
         if generation is None:
-            return None
+            return _NOTHING
         found = self._ask(slot.key, variant, generation)
         if found is None or not found.dependencies:
-            return _entry(slot, found, label)
+            return Look(_entry(slot, found, label), generation)
         known = self._generations(list(found.dependencies), transactions)
-        return _entry(slot, found, label) if known == found.dependencies else None
+        fits = known == found.dependencies
+        return Look(_entry(slot, found if fits else None, label), generation)
 
-    async def afind(self, slot: Slot, transactions: Iterable[Transaction]) -> Entry | None:
-        """`find` in a coroutine."""
+    async def alook(self, slot: Slot, transactions: Iterable[Transaction], *, check: bool) -> Look:
+        """`look` in a coroutine."""
         variant = variant_of(slot)
-        if variant is None:
-            return None
+        if variant is None or (check and not await self._acheck(transactions)):
+            return _NOTHING
         label = self._store.label
         generation = (await self._agenerations([slot.key], transactions)).get(slot.key)
         if generation is None:
-            return None
+            return _NOTHING
         found = await asyncio.to_thread(self._ask, slot.key, variant, generation)
         if found is None or not found.dependencies:
-            return _entry(slot, found, label)
+            return Look(_entry(slot, found, label), generation)
         known = await self._agenerations(list(found.dependencies), transactions)
-        return _entry(slot, found, label) if known == found.dependencies else None
+        fits = known == found.dependencies
+        return Look(_entry(slot, found if fits else None, label), generation)
 
     @point(before="tier: generation read, tier not asked")
     def _ask(self, key: str, variant: str, generation: str) -> Found | None:
@@ -135,11 +157,7 @@ class SharedValues:
 
     @point(before="tier: generations read, ledger not looked at")
     def _still_holds(self, entry: Entry, transactions: Iterable[Transaction]) -> bool:
-        try:
-            self._core.access.check(transactions)
-        except DBAPIError:
-            return False
-        return self._store.holds(entry)
+        return self._check(transactions) and self._store.holds(entry)
 
     def _put(self, entry: Entry, generations: Mapping[str, str]) -> None:
         others = {key: text for key, text in generations.items() if key != entry.key}
@@ -148,6 +166,19 @@ class SharedValues:
         self._tier.put(entry.key, variant, generations[entry.key], others, entry.value)
 
     # The ledger
+
+    def _check(self, transactions: Iterable[Transaction]) -> bool:
+        """Look at the ledger; False if that failed."""
+        try:
+            self._core.access.check(transactions)
+        except DBAPIError:
+            return False  # the retriever will meet it, and say so
+        return True
+
+    async def _acheck(self, transactions: Iterable[Transaction]) -> bool:
+        if not self._core.is_async:
+            return self._check(transactions)
+        return await spawn(self._check, transactions)
 
     def _generations(self, keys: list[str], transactions: Iterable[Transaction]) -> dict[str, str]:
         try:

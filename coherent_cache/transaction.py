@@ -150,7 +150,8 @@ class Transaction:
         keys = frozenset(keys)
         level = self._levels[-1]
         level.pending |= keys
-        level.forget(keys)
+        if level.values:
+            level.forget(keys)
         if keys:
             self.manager.stir()
         if self.written:
@@ -276,12 +277,15 @@ class Transaction:
 
     def restart(self, outcome: Outcome) -> None:
         """The database's transaction ended and the connection goes on with another."""
-        pending = frozenset(self.pending())
+        levels = self._levels
+        pending = frozenset().union(*[level.pending for level in levels])
         values: Entries = {}
         if outcome is Outcome.COMMITTED:
-            for level in self._levels:
-                values.update({slot: entry for (_, slot), (entry, _) in level.values.items()})
-            forget(values, pending)
+            for level in levels:
+                if level.values:
+                    values.update({slot: entry for (_, slot), (entry, _) in level.values.items()})
+            if values:
+                forget(values, pending)
         self._levels = [_Level(None)]
         if not self.keeps_objects:
             self.label = None

@@ -231,7 +231,9 @@ class EngineWatch:
         session had not begun anything since it was made, so there was nothing to find.
         (Tests: test_session_that_was_never_used_*.)
         """
-        keys = current_scope().unclaimed(self._core) - frozenset(transaction.pending())
+        keys = current_scope().unclaimed(self._core)
+        if keys:
+            keys -= frozenset(transaction.pending())
         if keys and self.carries(transaction):
             transaction.invalidate_early(keys, views_around(self._core))
 

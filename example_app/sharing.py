@@ -8,11 +8,13 @@ from .markup import Heading, Rendered, WikiLink
 from .wiki import Document, NavigationGroup, Settings
 
 if TYPE_CHECKING:
+    from dogpile.cache import CacheRegion
+
     from coherent_cache.tier import Tier
 
 
-def tier_at(url: str, secret: str) -> Tier:
-    """Return the tier that `url` names (redis://, memcached://, file://).
+def tier_at(where: str | CacheRegion, secret: str) -> Tier:
+    """Return the tier at `where`: a URL (redis://, memcached://, file://) or a region.
 
     Values are written as plain data of these classes, and sealed with the secret: nobody else who
     can write to that server can make a page of this wiki.
@@ -20,4 +22,4 @@ def tier_at(url: str, secret: str) -> Tier:
     from coherent_cache.tier import Tier, TypedSerializer
 
     classes = [Document, Heading, NavigationGroup, Rendered, Settings, WikiLink]
-    return Tier(url, application="wiki", serializer=TypedSerializer(classes), keys=[secret])
+    return Tier(where, application="wiki", serializer=TypedSerializer(classes), keys=[secret])

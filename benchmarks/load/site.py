@@ -92,7 +92,7 @@ class Site:
         self.cache_manager: CacheManager | None = None
         self.variant = variants.switch(self.session, self.engine, (Library, Page))
         if self.variant is None:
-            self.cache_manager = CacheManager(self.engine)
+            self.cache_manager = CacheManager(self.engine, tier=variants.region())
 
     def begin_request(self) -> None:
         """A request begins in this thread."""
@@ -177,7 +177,7 @@ def prepare() -> list[str]:
         connection.execute(insert(settings).values(id=1, title="A site"))
         rows = [{"name": n, "version": 1, "state": "published", "text": _TEXT} for n in names]
         connection.execute(insert(page), rows)
-    if variants.chosen() == variants.OURS:
+    if variants.chosen() in variants.OURS:
         CacheManager(engine).create_table()
     elif variants.chosen() == "trac.cache":
         from .trac_cache import create_table

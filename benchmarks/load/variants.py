@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
+from dogpile.cache import CacheRegion, make_region
 from sqlalchemy import event
 
 from coherent_cache import CachedPropertyBase
@@ -22,9 +23,10 @@ NAMES = (
     "dogpile.cache, Redis",
     "trac.cache",
     "coherent_cache",
+    "coherent_cache, tier in Redis",
     "a dict that nobody tells",
 )
-OURS = "coherent_cache"
+OURS = ("coherent_cache", "coherent_cache, tier in Redis")
 
 _SECONDS = 300  # how long Redis keeps what is never deleted
 _MISSING: Any = object()
@@ -50,10 +52,21 @@ def chosen() -> str:
     return os.environ["LOAD_VARIANT"]
 
 
+def region() -> CacheRegion | None:
+    """Where the chosen one of ours shares its values; None if it does not."""
+    if chosen() != OURS[1]:
+        return None
+    prefix = os.environ["LOAD_PREFIX"]
+    return make_region(key_mangler=lambda key: prefix + key).configure(
+        "dogpile.cache.redis",
+        arguments={"url": os.environ["LOAD_REDIS"], "redis_expiration_time": 2 * _SECONDS},
+    )
+
+
 def switch(session: Any, engine: Any, classes: Iterable[type]) -> Variant | None:
     """Replace the cached attributes of *classes* as `chosen`; None if ours stays."""
     name = chosen()
-    if name == OURS:
+    if name in OURS:
         return None
     variant: Variant
     if name == "no cache":
@@ -195,8 +208,6 @@ class Dogpile:
     """A region of dogpile.cache on Redis."""
 
     def __init__(self) -> None:
-        from dogpile.cache import make_region
-
         prefix = os.environ["LOAD_PREFIX"]
         self._region = make_region(key_mangler=lambda key: prefix + key).configure(
             "dogpile.cache.redis",

@@ -19,25 +19,29 @@ import example_app.app
 from example_app import edits
 from example_app.models import Page, db
 from example_app.seed import prepare as fill
+from example_app.sharing import tier_at
 from example_app.wiki import Article, Wiki
 
 from . import variants
 from .site import engine_options
 
 _ATTEMPTS = 5
+_SECRET = "of a load that is thrown away"
 
 
 def create_app() -> Flask:
     """What gunicorn calls in each worker."""
     url = make_url(os.environ["LOAD_DATABASE"])
-    if variants.chosen() != variants.OURS:
+    if variants.chosen() not in variants.OURS:
         example_app.app.cache = _NoExtension()  # type: ignore[assignment]
+    region = variants.region()
     app = example_app.app.create_app(
         {
             "DATABASE_URL": url.render_as_string(hide_password=False),
             "SQLALCHEMY_ENGINE_OPTIONS": engine_options(url),
             "INSTANCE_PATH": os.environ.get("LOAD_INSTANCE") or tempfile.gettempdir(),
-            "SECRET_KEY": "of a load that is thrown away",
+            "SECRET_KEY": _SECRET,
+            "COHERENT_CACHE_TIER": tier_at(region, _SECRET) if region is not None else None,
             "WTF_CSRF_ENABLED": False,
         }
     )

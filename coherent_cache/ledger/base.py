@@ -36,8 +36,9 @@ PRUNED_AT_ONCE = 10_000
 MARKS = -1
 MARK = "\x1b"
 
-#: An INSERT of no more rows than this is remembered.
-_REMEMBERED_ROWS = 16
+#: A statement for no more rows or keys than this has parameters only, and is remembered.
+REMEMBERED = 16
+_REMEMBERED_ROWS = frozenset([*range(REMEMBERED + 1), ROWS_PER_STATEMENT])
 
 
 class Result(NamedTuple):
@@ -83,6 +84,8 @@ class Ledger(abc.ABC):
     #: Whether a transaction of the user keeps one snapshot from its first statement, unless
     #: `probe` finds out otherwise.
     early_check = False
+    #: Whether the numbers of many rows are written into their INSERT.
+    numbers_as_text = True
     #: Which rows of the log are invalidations.
     invalidations = "lane >= 0"
 
@@ -93,8 +96,14 @@ class Ledger(abc.ABC):
         self.log_name = prepare.format_table(tables.log)
         self.lanes_name = prepare.format_table(tables.lanes)
         self.key_column = prepare.quote("key")
+        self._insert_into = (
+            f"INSERT INTO {self.log_name} ({self.key_column}, key_hash, lane, position, token) "
+            f"VALUES"
+        )
         # The statements that insert few rows, by the number of rows and the position.
         self._inserts: dict[tuple[int, str], str] = {}
+        #: Those that read generations (`generation`), by the number of keys.
+        self.remembered_questions: dict[int, str] = {}
 
     # What differs by database
 
@@ -227,23 +236,41 @@ class Ledger(abc.ABC):
         # have under the same number.
         token = new_token() if token is None else token
         for chunk in chunks(keys):
-            params: list[Any] = []
-            for key in chunk:
-                stored = to_stored(key)
-                params += (stored, key_hash(stored), lane, token)
-            execute(self._insert(len(chunk), position), params)
+            if len(chunk) > REMEMBERED and self.numbers_as_text:
+                self._insert_many(execute, chunk, lane, position, token)
+            else:
+                statement = self.insert_statement(len(chunk), position)
+                execute(statement, self.row_parameters(chunk, lane, token))
 
-    def _insert(self, rows: int, position: str) -> str:
+    @final
+    def insert_statement(self, rows: int, position: str) -> str:
+        """The INSERT of a few *rows*; its parameters are those of `row_parameters`."""
         found = self._inserts.get((rows, position))
         if found is None:
             values = ", ".join([f"(?, ?, ?, {position}, ?)"] * rows)
-            found = self.sql(
-                f"INSERT INTO {self.log_name} ({self.key_column}, key_hash, lane, position, "
-                f"token) VALUES {values}"
-            )
-            if rows <= _REMEMBERED_ROWS and not position.isdigit():
+            found = self.sql(f"{self._insert_into} {values}")
+            if rows in _REMEMBERED_ROWS and not position.isdigit():
                 self._inserts[rows, position] = found
         return found
+
+    @final
+    def row_parameters(self, keys: Sequence[str], lane: int, token: int) -> list[Any]:
+        """See `insert_statement`."""
+        params: list[Any] = []
+        for key in keys:
+            stored = to_stored(key)
+            params += (stored, key_hash(stored), lane, token)
+        return params
+
+    def _insert_many(
+        self, execute: Execute, keys: Sequence[str], lane: int, position: str, token: int
+    ) -> None:
+        """`insert_statement` with the numbers in it: drivers take longer for a parameter than the
+        server does for the text of a number."""
+        stored = [to_stored(key) for key in keys]
+        rest = f"{lane}, {position}, {token}"
+        values = ", ".join([f"(?, {key_hash(key)}, {rest})" for key in stored])
+        execute(self.sql(f"{self._insert_into} {values}"), stored)
 
     @point(before="prune: rows chosen, none deleted")
     def remove(self, execute: Execute, rows: Sequence[int]) -> int:

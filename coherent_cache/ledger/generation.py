@@ -19,7 +19,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ..keys import from_stored, key_hash, to_stored
-from .base import MARKS, Execute, Ledger, chunks
+from .base import MARKS, REMEMBERED, Execute, Ledger, chunks
 
 #: A key with more rows than this has no generation: it is invalidated too often to be worth it.
 MOST_ROWS = 1_000
@@ -36,19 +36,26 @@ def generations(ledger: Ledger, execute: Execute, keys: Sequence[str]) -> dict[s
     """
     found: dict[str, str] = {}
     for chunk in chunks(keys):
-        marks = ", ".join("?" * len(chunk))
-        limit = MOST_ROWS * len(chunk) + 1
-        rows = execute(
-            ledger.sql(
-                f"SELECT lane, '', token FROM {ledger.log_name} WHERE lane = {MARKS} UNION ALL "
-                f"SELECT lane, {ledger.key_column}, token FROM {ledger.log_name} "
-                f"WHERE key_hash IN ({marks}) AND lane >= 0 LIMIT {limit}"
-            ),
-            [key_hash(to_stored(key)) for key in chunk],
-        ).rows
-        if len(rows) < limit:
+        # Its text is made once: that takes as long as SQLite's answer.
+        question = ledger.remembered_questions.get(len(chunk))
+        if question is None:
+            question = _question(ledger, len(chunk))
+        rows = execute(question, [key_hash(to_stored(key)) for key in chunk]).rows
+        if len(rows) <= MOST_ROWS * len(chunk):
             found.update(_digests(rows, chunk))
     return found
+
+
+def _question(ledger: Ledger, keys: int) -> str:
+    marks = ", ".join("?" * keys)
+    question = ledger.sql(
+        f"SELECT lane, '', token FROM {ledger.log_name} WHERE lane = {MARKS} UNION ALL "
+        f"SELECT lane, {ledger.key_column}, token FROM {ledger.log_name} "
+        f"WHERE key_hash IN ({marks}) AND lane >= 0 LIMIT {MOST_ROWS * keys + 1}"
+    )
+    if keys <= REMEMBERED:
+        ledger.remembered_questions[keys] = question
+    return question
 
 
 def all_generations(ledger: Ledger, execute: Execute, keys: Iterable[str]) -> dict[str, str]:

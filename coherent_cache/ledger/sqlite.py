@@ -42,6 +42,9 @@ _EMPTY = _Position(0, 0)
 class SQLiteLedger(Ledger):
     """See the module."""
 
+    # The driver keeps the statement of a full INSERT, and does not read it again.
+    numbers_as_text = False
+
     def __init__(self, tables: LedgerTables, dialect: Dialect) -> None:
         super().__init__(tables, dialect)
         self._statement = self.sql(

@@ -10,6 +10,7 @@ own `get` and `set` are never called, only its backend's ``get_serialized_multi`
 from __future__ import annotations
 
 import dbm
+import functools
 import importlib
 import logging
 import sys
@@ -37,7 +38,9 @@ _CLUSTER_CLASSES = {"RedisClusterBackend", "ValkeyClusterBackend"}
 #: Errors that are an answer: the server is there, and does not want this (it is full, say).
 _ANSWERS = {
     ("redis.exceptions", "ResponseError"),
+    ("redis.exceptions", "LockError"),  # it had ended
     ("valkey.exceptions", "ResponseError"),
+    ("valkey.exceptions", "LockError"),
     ("pymemcache.exceptions", "MemcacheServerError"),
     ("pymemcache.exceptions", "MemcacheClientError"),
 }
@@ -67,7 +70,8 @@ class Storage(NamedTuple):
     timeout: float
     backend: CacheBackend
     mangle: Callable[[str], str] | None
-    disconnect: Callable[[], None]
+    disconnect: Callable[[], None]  # after an error, and in a forked child
+    close: Callable[[], None]
     has_mutex: bool
 
     def get(self, addresses: Sequence[str]) -> Sequence[object]:
@@ -121,6 +125,7 @@ def adopt(source: CacheRegion | CacheBackend) -> Storage:
         actual = actual.proxied
     kinds = {each.__name__ for each in type(actual).__mro__}
     timeout, disconnect = TIMEOUT, _nothing
+    close: Callable[[], None] | None = None
     if isinstance(actual, _LOCAL):
         pass
     elif isinstance(actual, memcached.PyMemcacheBackend):
@@ -138,6 +143,7 @@ def adopt(source: CacheRegion | CacheBackend) -> Storage:
         )
     elif kinds & _SERVER_CLASSES:
         timeout = _prepare_redis(actual)
+        close = functools.partial(_close_redis, actual)
     elif isinstance(actual, DBMBackend):
         disconnect = _prepare_dbm(actual)
     elif isinstance(actual, BytesBackend):
@@ -151,7 +157,9 @@ def adopt(source: CacheRegion | CacheBackend) -> Storage:
             "to hold bytes and to unpickle nothing; configure dogpile.cache.redis, "
             "dogpile.cache.valkey, dogpile.cache.pymemcache or dogpile.cache.dbm"
         )
-    return Storage(_name(actual), timeout, backend, mangle, disconnect, _has_mutex(actual))
+    return Storage(
+        _name(actual), timeout, backend, mangle, disconnect, close or disconnect, _has_mutex(actual)
+    )
 
 
 def is_answer(error: Exception) -> bool:
@@ -188,6 +196,9 @@ def _has_mutex(backend: Any) -> bool:
     if not backend.lock_timeout:
         # Else the lock of a process that was killed would be held for ever.
         backend.lock_timeout = LOCK_TIMEOUT
+    if hasattr(backend, "thread_local_lock"):
+        # A coroutine's lock is released by any thread (test_a_servers_lock_of_a_coroutine).
+        backend.thread_local_lock = False
     return True
 
 
@@ -228,6 +239,12 @@ def _prepare_redis(backend: Any) -> float:
             client.set_retry(retry.Retry(backoff.NoBackoff(), 0))
         client.connection_pool.disconnect(inuse_connections=False)
     return float(clients[0].connection_pool.connection_kwargs["socket_timeout"])
+
+
+def _close_redis(backend: Any) -> None:
+    """Close its connections, but for those of a pool that was given: others may use it."""
+    for client in (backend.writer_client, backend.reader_client):
+        client.close()
 
 
 def _in_url(url: str | None) -> list[str]:

@@ -133,6 +133,13 @@ class Layer:
         except Exception:
             pass  # it was on its way out
 
+    def close(self) -> None:
+        """Close its connections; they open again when they are needed."""
+        try:
+            self._storage.close()
+        except Exception:
+            pass  # it was on its way out
+
     def _erred(self, error: Exception) -> None:
         self._last_error = repr(error)
         self._count(errors=1)

@@ -65,6 +65,7 @@ class Tier:
         wherever others can write to the server.  The first one seals, all open.
     :param algorithm: of the authentication, see `Envelope`.
     :param compress_above: bytes from which a value is compressed; None: never.
+    :param compression_level: of zlib, 1 (fast) to 9 (small).
     :param max_bytes: the most that a payload may have; larger values stay in the process.
 
     Thread-safe.  A server that is away, slow or full is a miss and a count.  Raises
@@ -82,6 +83,7 @@ class Tier:
         keys: Sequence[bytes | str] = (),
         algorithm: str = "sha256",
         compress_above: int | None = 1_024,
+        compression_level: int = 6,
         max_bytes: int = 1_000_000,
     ) -> None:
         if not layers:
@@ -96,6 +98,7 @@ class Tier:
             keys=keys,
             algorithm=algorithm,
             compress_above=compress_above,
+            compression_level=compression_level,
             max_bytes=max_bytes,
         )
         self._space = f"{len(application)} {application} {len(version)} {version}"
@@ -157,10 +160,10 @@ class Tier:
         )
 
     def close(self) -> None:
-        """Close the connections that clients do not look after themselves; they open again when
-        they are needed."""
+        """Close its connections, but for those of a `connection_pool` that was given; they open
+        again when they are needed."""
         for layer in self._chain.layers:
-            layer.disconnect()
+            layer.close()
 
     def _address(self, key: str, variant: str, generation: str) -> str:
         # A digest, since servers limit the length of a key: what is found is compared in full.

@@ -31,7 +31,7 @@ def environment() -> dict[str, str]:
     kept = {
         name: value
         for name, value in os.environ.items()
-        if name != "DATABASE_URL" and not name.startswith("FLASK_")
+        if name not in ("DATABASE_URL", "WIKI_TIER") and not name.startswith("FLASK_")
     }
     return {**kept, "PYTHONPATH": str(ROOT)}
 
@@ -78,16 +78,21 @@ class Server:
 
 
 @contextmanager
-def serve(instance: Path, url: URL | None = None) -> Iterator[Server]:
+def serve(instance: Path, url: URL | None = None, *, tier: str | None = None) -> Iterator[Server]:
     """Start the example with four workers, on this database or on its own SQLite file."""
     command = [sys.executable, "-m", "example_app", "--port", "0", "--instance", str(instance)]
     if url is not None:
         command += ["--database-url", url.render_as_string(hide_password=False)]
+    settings = {} if tier is None else {"WIKI_TIER": tier}
     instance.mkdir(parents=True, exist_ok=True)
     log = instance / "server.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            command, cwd=ROOT, env=environment(), stdout=output, stderr=subprocess.STDOUT
+            command,
+            cwd=ROOT,
+            env={**environment(), **settings},
+            stdout=output,
+            stderr=subprocess.STDOUT,
         )
     try:
         found = until(lambda: _listening(process, log))

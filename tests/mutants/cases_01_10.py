@@ -117,13 +117,27 @@ MUTANTS = [
     Mutant(
         "one-lane-for-all",
         "ledger/mariadb.py",
-        "        if lane.lane is not None and not lane.shared_until_commit:\n            # LAST",
-        "        lane.lane = 1\n        if True:\n            # LAST",
+        "        if lane.lane is not None and not lane.shared_until_commit:\n            if self._in",
+        "        lane.lane = 1\n        if True:\n            if self._in",
         (
             f"{C08}::test_case_08_first_invalidation_twice",
             f"{C09}::test_case_09_opposite_orders",
         ),
         core=True,
+    ),
+    Mutant(
+        "vanished-lane-taken-for-counted",
+        "ledger/mariadb.py",
+        "        return execute(statement, parameters).rowcount > 0\n",
+        "        return execute(statement, parameters).rowcount >= 0\n",
+        ("test_ledger_rows.py::test_lane_that_vanished",),
+    ),
+    Mutant(
+        "rows-of-one-commit-under-two-numbers",
+        "ledger/mariadb.py",
+        "        if len(keys) > ROWS_PER_STATEMENT:  # the first",
+        "        if False:  # the first",
+        ("test_ledger_rows.py::test_rows_of_one_commit",),
     ),
     Mutant(
         "ledger-locked-on-postgresql",

@@ -99,8 +99,7 @@ MUTANTS = [
     Mutant(
         "flights-survive-fork",
         "manager.py",
-        "        self._loader = Loader(self.core, self._sessions, self._source, self._shared)\n"
-        "        for watch in",
+        "        self._loader = self._make_loader()\n        for watch in",
         "        for watch in",
         (f"{S11}12_fork_while_another_thread_joins_a_load",),
     ),

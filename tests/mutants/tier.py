@@ -5,13 +5,14 @@ from __future__ import annotations
 from .mutant import Mutant
 
 SHARED = "tier/test_shared.py::test_"
+ONCE = "tier/test_once.py::test_"
 
 MUTANTS = [
     Mutant(
         "put-without-another-look",
         "shared.py",
-        "        return self._store.holds(entry)\n\n    def _put",
-        "        return True\n\n    def _put",
+        "        return self._check(transactions) and self._store.holds(entry)\n",
+        "        return self._check(transactions)\n",
         (f"{SHARED}an_old_snapshot_is_not_put_under_a_new_generation",),
         core=True,
     ),
@@ -19,8 +20,8 @@ MUTANTS = [
         "found-whatever-it-depends-on",
         "shared.py",
         "        known = self._generations(list(found.dependencies), transactions)\n"
-        "        return _entry(slot, found, label) if known == found.dependencies else None\n",
-        "        return _entry(slot, found, label)\n",
+        "        fits = known == found.dependencies\n",
+        "        fits = True\n",
         (f"{SHARED}what_it_depends_on_counts",),
     ),
     Mutant(
@@ -49,5 +50,63 @@ MUTANTS = [
         "        marked = int(marks[0][0]) if marks else 0\n",
         "        marked = self._newest_row(execute) - max(keep, 1)\n",
         (f"{SHARED}pruned_within_transactions",),
+    ),
+    Mutant(
+        "once-lets-go-before-it-puts",
+        "loading.py",
+        "            shared.put(entry, transactions)\n        return entry\n",
+        "        shared.put(entry, transactions)\n        return entry\n",
+        (f"{ONCE}the_value_is_there_before_the_lock_is_free",),
+        core=True,
+    ),
+    Mutant(
+        "once-computes-without-a-second-look",
+        "once.py",
+        "            return 0.0\n",
+        "            return None\n",
+        (f"{ONCE}the_value_came_between_the_look_and_the_lock",),
+        core=True,
+    ),
+    Mutant(
+        "once-waits-with-a-connection-in-hand",
+        "once.py",
+        "            seconds = min(seconds, PATIENCE)\n",
+        "            pass\n",
+        (f"{ONCE}who_holds_a_connection_waits_for_a_second",),
+    ),
+    Mutant(
+        "once-waits-with-a-lock-in-hand",
+        "once.py",
+        "            seconds = 0.0\n",
+        "            pass\n",
+        (f"{ONCE}two_values_computed_from_each_other_the_other_way_round",),
+    ),
+    Mutant(
+        "once-waits-for-its-own-process",
+        "once.py",
+        "            if place in self._taken:\n                return False\n",
+        "",
+        (f"{ONCE}pool_of_one", f"{ONCE}a_circle_through_a_flight"),
+    ),
+    Mutant(
+        "once-named-by-key-alone",
+        "once.py",
+        '{len(variant)} {variant} {generation}"',
+        '{len(variant)} {variant}"',
+        (f"{ONCE}new_readers_do_not_wait_for_the_old_value",),
+    ),
+    Mutant(
+        "once-labels-as-of-before-the-wait",
+        "loading.py",
+        "                look = shared.look(read.slot, transactions, check=waited)\n",
+        "                look = shared.look(read.slot, transactions, check=False)\n",
+        (f"{ONCE}one_who_waited_for_the_old_value_computes_the_new_one_for_all",),
+    ),
+    Mutant(
+        "once-keeps-what-a-cancelled-reader-took",
+        "once.py",
+        "            turn.mutex.release()\n            self._turns.leave(turn.place)\n",
+        "            self._turns.leave(turn.place)\n",
+        (f"{ONCE}cancelled_while_it_takes_the_lock",),
     ),
 ]

@@ -188,6 +188,7 @@ def invalidate(worker: Worker, *keys: str) -> None:
 
 @pytest.mark.on("postgresql", "mariadb")
 @pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.usefixtures("two_statements")
 def test_case_08_both_have_written(worker: Worker, schedule: Schedule, level: str) -> None:
     """Both have their rows in the ledger before either commits; nobody waits and both count."""
     first, second = at_level(worker, level), at_level(worker, level)
@@ -237,6 +238,7 @@ def test_case_08_both_are_about_to_write(worker: Worker, other: Worker, schedule
 
 @pytest.mark.on("postgresql", "mariadb")
 @pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.usefixtures("two_statements")
 def test_case_09_opposite_orders(
     worker: Worker, other: Worker, schedule: Schedule, level: str
 ) -> None:

@@ -33,6 +33,7 @@ MOMENTS_OF_A_COMMIT = {
 
 
 @pytest.mark.parametrize("moment", MOMENTS_OF_A_COMMIT)
+@pytest.mark.usefixtures("two_statements")
 def test_case_11_killed_at_each_moment_of_a_commit(worker: Worker, moment: str) -> None:
     """Data and invalidation have one fate, whenever the process is killed."""
     worker.write("Front", "old")
@@ -164,6 +165,7 @@ def test_case_12_fork_while_another_thread_looks_in_memory(
 
 
 @pytest.mark.on("postgresql", "mariadb")
+@pytest.mark.usefixtures("two_statements")
 def test_case_12_fork_while_another_thread_invalidates(
     worker: Worker, other: Worker, schedule: Schedule
 ) -> None:

@@ -304,6 +304,7 @@ def test_case_18_commit_between_a_plain_and_a_locking_read(
 
 
 @pytest.mark.on("postgresql", "mariadb", "sqlite-wal")
+@pytest.mark.usefixtures("two_statements")
 def test_case_19_the_del_commits_by_itself(
     worker: Worker, other: Worker, schedule: Schedule
 ) -> None:

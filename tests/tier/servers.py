@@ -13,8 +13,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
-
 from ..databases import REQUIRED
 
 _COMMANDS: dict[str, Callable[[int], list[str]]] = {
@@ -85,6 +83,8 @@ class Server:
 @contextmanager
 def server(kind: str, directory: Path) -> Iterator[Server]:
     """A server of *kind*; if its program is not there the test skips, or fails."""
+    import pytest  # here, for the benchmarks start servers too and may have none
+
     program = _COMMANDS[kind](0)[0]
     if shutil.which(program) is None:
         if REQUIRED:

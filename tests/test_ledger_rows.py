@@ -1,0 +1,81 @@
+"""The rows that one commit writes, by each way there is to write them."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import text
+
+from coherent_cache.keys import key_hash, to_stored
+from coherent_cache.ledger.mariadb import MariaDBLedger
+
+from .workers import PageText, Worker, put
+
+#: Some are text that means something to a driver.
+AWKWARD = ("it's", 'say "so"', "50 %s", "why? :1 $1", "back\\slash", "\x00", "snö")
+
+
+@pytest.fixture
+def as_on_mysql(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On MariaDB few rows are written in one statement with the lane's, on MySQL after it."""
+    monkeypatch.setattr(MariaDBLedger, "_in_one_statement", lambda self: False)
+
+
+@pytest.mark.parametrize("number", [1, 16, 17, 1_001])
+def test_rows_of_one_commit(worker: Worker, number: int) -> None:
+    """A row for each key, with the key's own hash, and all under one number and token."""
+    keys = [*AWKWARD, *(f"key {n}" for n in range(number))][:number]
+    other = Worker(worker.database)
+    for each in (worker, other, worker):  # a connection has a lane from its first commit on
+        with each.cache_manager.begin():
+            each.cache_manager.invalidate("before")
+    with worker.cache_manager.begin():
+        for key in keys:
+            worker.cache_manager.invalidate(key)
+    key_column = "`key`" if worker.database.kind == "mariadb" else '"key"'
+    with worker.cache_manager.connect() as connection:
+        rows = connection.execute(
+            text(
+                f"SELECT {key_column}, key_hash, lane, position, token FROM cache "
+                f"ORDER BY generation DESC LIMIT {number}"
+            )
+        ).all()
+        lanes = connection.execute(text("SELECT lane, value, token FROM cache_lane")).all()
+    stored = [to_stored(key) for key in keys]
+    assert sorted(row[:2] for row in rows) == sorted((each, key_hash(each)) for each in stored)
+    ((lane, position, token),) = {tuple(row[2:]) for row in rows}
+    if worker.database.kind == "mariadb":
+        assert (lane, position, token) in [tuple(row) for row in lanes]
+
+
+@pytest.mark.on("mariadb")
+@pytest.mark.usefixtures("as_on_mysql")
+@pytest.mark.parametrize("number", [1, 17, 1_001])
+def test_rows_of_one_commit_in_two_statements(worker: Worker, number: int) -> None:
+    """The same with a statement for the lane."""
+    test_rows_of_one_commit(worker, number)
+
+
+@pytest.mark.on("mariadb")
+def test_lane_that_vanished(worker: Worker, other: Worker) -> None:
+    """The tables were made anew under a living connection: its lane is not there any more."""
+    for _ in range(2):  # a connection has a lane from its first commit on
+        worker.write("Front", "old")
+    assert other.read("Front") == "old"
+    with worker.engine.begin() as connection:
+        connection.execute(text("DELETE FROM cache_lane"))
+    with worker.cache_manager.begin() as connection:
+        put(connection, "Front", "new")
+        del PageText(worker, "Front").text
+    with worker.cache_manager.connect() as connection:
+        rows = connection.execute(
+            text("SELECT l.value FROM cache c JOIN cache_lane l USING (lane, token)")
+        ).all()
+    assert rows == [(1,)]
+    assert other.read("Front") == "new"
+
+
+@pytest.mark.on("mariadb")
+@pytest.mark.usefixtures("as_on_mysql")
+def test_lane_that_vanished_in_two_statements(worker: Worker, other: Worker) -> None:
+    """The same with a statement for the lane."""
+    test_lane_that_vanished(worker, other)
