@@ -126,7 +126,7 @@ class BadPayload(PayloadError):  # noqa: N818
     """Bytes from outside the process are not exactly the payload that was asked for.
 
     *reason* is a short word, the same in every release, to count by: one of
-    `coherent_cache.tier.envelope.REASONS`.
+    `coherent_cache.sealing.envelope.REASONS`.
     """
 
     def __init__(self, reason: str, message: str = "") -> None:

@@ -29,7 +29,7 @@ from sqlalchemy import MetaData, create_engine
 import coherent_cache
 from coherent_cache import CacheManager, ConnectionSource, Statistics, View, add_tables, tier
 from coherent_cache.ledger import LedgerStatus
-from coherent_cache.tier import envelope, serializers
+from coherent_cache.sealing import envelope, serializers
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import ConfigurationError
-from ..tier.serializers import Serializer, TypedSerializer
+from ..sealing.serializers import Serializer, TypedSerializer
 
 #: The most that an `Envelope` can hold, less what stands around the values.
 _MOST_BYTES = (1 << 32) - (1 << 20)

@@ -16,7 +16,7 @@ from typing import cast
 from filelock import FileLock
 
 from ..errors import BadPayload
-from ..tier.envelope import Envelope
+from ..sealing.envelope import Envelope
 from .config import Snapshot
 from .records import Record, Records
 

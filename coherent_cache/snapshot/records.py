@@ -15,7 +15,7 @@ import struct
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from ..tier.serializers import Serializer
+from ..sealing.serializers import Serializer
 
 _LENGTHS = struct.Struct(">IIIII")
 _PAIR = struct.Struct(">II")

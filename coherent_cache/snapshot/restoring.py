@@ -28,8 +28,8 @@ from collections.abc import Iterable, Mapping
 from ..core import Core
 from ..entry import Entry, Slot, Waiting
 from ..greenlets import Mutex, spawn
+from ..sealing.serializers import Serializer
 from ..shared import variant_of
-from ..tier.serializers import Serializer
 from ..transaction import Transaction
 from .file import SnapshotFile
 from .records import Record, keys_of

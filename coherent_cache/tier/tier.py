@@ -20,9 +20,8 @@ from dogpile.cache.api import CacheBackend
 
 from ..errors import BadPayload, ConfigurationError, NotSerializable, TooLarge
 from ..forking import tell_after_fork
+from ..sealing import Envelope, Opened, Serializer, TypedSerializer
 from .chain import Chain, LayerStatistics, Mutex
-from .envelope import Envelope, Opened
-from .serializers import Serializer, TypedSerializer
 from .urls import region_from_url
 
 _log = logging.getLogger("coherent_cache")

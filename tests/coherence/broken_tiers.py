@@ -96,8 +96,8 @@ def _prune_without_a_mark() -> None:
 def open_whatever_is_there() -> None:
     """What stands at an address is taken for what was put there: neither its seal is verified nor
     what it was sealed for.  (Right, as long as nobody else writes.)"""
-    from coherent_cache.tier.envelope import Envelope, _texts
-    from coherent_cache.tier.seals import Seals
+    from coherent_cache.sealing.envelope import Envelope, _texts
+    from coherent_cache.sealing.seals import Seals
 
     def dependencies(self: Envelope, fields: bytes, expected: Any) -> dict[str, str]:
         texts = [text.decode() for text in _texts(fields)[6:]]

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from sqlalchemy import create_engine
 
 from coherent_cache import CacheManager
+from coherent_cache.sealing import TypedSerializer
 from coherent_cache.snapshot import Snapshot
 from coherent_cache.snapshot.file import SnapshotFile
 from coherent_cache.snapshot.records import Record, Records
-from coherent_cache.tier import TypedSerializer
 
 KEYS = ["a secret of more than sixteen bytes"]
 RECORDS = [

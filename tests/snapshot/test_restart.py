@@ -16,8 +16,8 @@ import pytest
 from sqlalchemy import create_engine
 
 from coherent_cache import CacheManager, ConfigurationError, cached
+from coherent_cache.sealing import PickleSerializer, PlainForm, TypedSerializer
 from coherent_cache.snapshot import Snapshot
-from coherent_cache.tier import PickleSerializer, PlainForm, TypedSerializer
 
 from ..databases import Database
 from ..guarantees.helpers import elsewhere

@@ -25,8 +25,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from coherent_cache import BadPayload, ConfigurationError, NotSerializable, TooLarge
-from coherent_cache.tier.encoding import MAX_DEPTH, MAX_EQUAL_HASHES, MAX_FRACTION_BYTES
-from coherent_cache.tier.serializers import PickleSerializer, PlainForm, TypedSerializer
+from coherent_cache.sealing.encoding import MAX_DEPTH, MAX_EQUAL_HASHES, MAX_FRACTION_BYTES
+from coherent_cache.sealing.serializers import PickleSerializer, PlainForm, TypedSerializer
 
 fuzz = settings(
     max_examples=150,

@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from coherent_cache import BadPayload, ConfigurationError, NotSerializable, SealingError, TooLarge
-from coherent_cache.tier.envelope import REASONS, Envelope, Opened
-from coherent_cache.tier.serializers import PickleSerializer, PlainForm, TypedSerializer
+from coherent_cache.sealing.envelope import REASONS, Envelope, Opened
+from coherent_cache.sealing.serializers import PickleSerializer, PlainForm, TypedSerializer
 
 fuzz = settings(
     max_examples=60,
@@ -402,7 +402,7 @@ def test_nothing_is_inflated_or_read_without_a_valid_seal(monkeypatch: pytest.Mo
     inflated: list[int] = []
     inflater = zlib.decompressobj
     monkeypatch.setattr(
-        "coherent_cache.tier.envelope.zlib.decompressobj",
+        "coherent_cache.sealing.envelope.zlib.decompressobj",
         lambda: inflated.append(1) or inflater(),  # type: ignore[func-returns-value]
     )
     for at in range(len(payload)):
@@ -557,7 +557,7 @@ def test_every_reason_is_met() -> None:
     """The list that counters are made by has no word that is never used."""
     import inspect
 
-    from coherent_cache.tier import envelope as module
+    from coherent_cache.sealing import envelope as module
 
     source = inspect.getsource(module).partition("_FORMAT = ")[2]
     assert {reason for reason in REASONS if f'"{reason}"' not in source} == set()
