@@ -22,6 +22,7 @@ NAMES = (
     "tier",
     "memory",
     "eviction",
+    "restart",
     "churn",
     "stampede",
     "load",

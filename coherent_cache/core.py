@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     # Not at run time: SQLAlchemy's asyncio needs greenlet, which it does not always install.
     from sqlalchemy.ext.asyncio import AsyncEngine
 
+    from .snapshot.keeper import Keeper
     from .watch import EngineWatch
 
 _log = logging.getLogger("coherent_cache")
@@ -72,6 +73,8 @@ class Core:
         self.unrest = object()
         #: The engines whose transactions are watched.
         self.watches: list[EngineWatch] = []
+        #: Takes values back from a snapshot, and saves them.
+        self.keeper: Keeper | None = None
 
     @property
     def is_async(self) -> bool:
@@ -94,6 +97,8 @@ class Core:
         if commits or not self.access.is_current():
             self.access.check(list(scope.transactions(self)))
             self._count(view, start)
+        if self.keeper is not None:
+            self.keeper.looked(list(scope.transactions(self)))
         self._looked(view, commits)
 
     async def acheck(self, view: View, scope: Scope) -> None:
@@ -105,6 +110,8 @@ class Core:
         if commits or not self.access.is_current():
             await self.access.acheck(list(scope.transactions(self)))
             self._count(view, start)
+        if self.keeper is not None:
+            await self.keeper.alooked(list(scope.transactions(self)))
         self._looked(view, commits)
 
     def _count(self, view: View, start: float) -> None:

@@ -17,6 +17,14 @@ class Variant:
     shared_as: str | None = None
 
 
+class Waiting(Variant):
+    """The variant of values as bytes that a snapshot had: nobody asks for it, so they wait until
+    somebody asks for the variant that is *shared_as* that text (`Store.take_waiting`)."""
+
+    def __init__(self, shared_as: str) -> None:
+        self.shared_as = shared_as
+
+
 class Slot(NamedTuple):
     """Where a value lives in this process.
 

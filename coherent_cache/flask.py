@@ -27,6 +27,7 @@ Configuration, read when the manager is made:
 ``COHERENT_CACHE_PRUNE_KEEP``  how many rows the table keeps when it prunes itself (10,000)
 ``COHERENT_CACHE_PRUNE_EVERY`` after how many rows it does so (1,000; None: never)
 ``COHERENT_CACHE_TIER``        a `Tier`, or a URL such as ``redis://localhost/0`` (None)
+``COHERENT_CACHE_SNAPSHOT``    a file for the values when the process ends (None), or a `Snapshot`
 ============================== ================================================================
 """
 
@@ -63,6 +64,7 @@ _OPTIONS = (
     "prune_keep",
     "prune_every",
     "tier",
+    "snapshot",
 )
 
 #: The application whose request this is, also after Flask has popped its contexts: while the

@@ -24,7 +24,7 @@ from .ledger import Execute, LedgerStatus
 from .loading import Loader
 from .once import Once, Turns, check_once
 from .recall import generation_of, recall
-from .scope import current_view, open_view
+from .scope import current_scope, current_view, open_view
 from .sessions import SessionWatch
 from .shared import SharedValues, ValueTier
 from .source import ConnectionSource, SourceWatch
@@ -35,6 +35,8 @@ from .watch import EngineWatch
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
+
+    from .snapshot.keeper import Keeper
 
 _T = TypeVar("_T")
 
@@ -54,6 +56,11 @@ class Statistics:
     loads: int
     #: Values that were found in the tier.
     tier_hits: int
+    #: Values that came back from the snapshot; the values in the file after the last saving, and
+    #: those that it left out because they could not be serialised.
+    restored: int
+    saved: int
+    not_saved: int
     #: Checks of the ledger, each for all requests that waited for it.
     checks: int
     #: Seconds spent on them.
@@ -88,6 +95,8 @@ class CacheManager:
         region of dogpile.cache or a URL, or several from the most local to the most global.
     :param once_wait: the seconds that a reader waits at most for another process that computes a
         value ``once``; then he computes it himself.
+    :param snapshot: a file that values go to when the process ends and come back from: its path, or
+        a `coherent_cache.snapshot.Snapshot`.
     """
 
     def __init__(
@@ -107,6 +116,7 @@ class CacheManager:
         prune_every: int | None = 1_000,
         tier: Any = None,
         once_wait: float = 5.0,
+        snapshot: Any = None,
     ) -> None:
         if max_entries < 1:
             raise ConfigurationError(f"max_entries is at least 1, not {max_entries}")
@@ -138,6 +148,8 @@ class CacheManager:
         self.core.watches.append(EngineWatch(self.core, self.engine))
         for replica in replicas:
             self.core.watches.append(EngineWatch(self.core, sync_engine(replica), replica=True))
+        if snapshot is not None:
+            self.core.keeper = _keeper_of(self.core, snapshot)
         tell_after_fork(self)
 
     def __repr__(self) -> str:
@@ -400,28 +412,63 @@ class CacheManager:
         """`prune` on an asynchronous engine."""
         return await spawn(lambda: self.prune(keep=keep, batch=batch, progress=progress))
 
+    def save_snapshot(self) -> int:
+        """Save the values in memory to the snapshot's file, together with what others have saved
+        there and is still valid; return how many values it has then.
+
+        0, and the old file, if there is nothing, or the ledger has no generations: a database in
+        memory, or an SQLite transaction of the caller's own that has written.  Waits for other
+        workers that save at this moment, a minute at most.  I/O.  Raises `ConfigurationError`
+        without a snapshot, and `OSError`.
+        """
+        return self._keeper().save(list(current_scope().transactions(self.core)))
+
+    async def asave_snapshot(self) -> int:
+        """`save_snapshot` on an asynchronous engine."""
+        return await self._keeper().asave(list(current_scope().transactions(self.core)))
+
+    def _keeper(self) -> Keeper:
+        if self.core.keeper is None:
+            raise ConfigurationError(
+                "the manager has no snapshot: CacheManager(engine, snapshot='…')"
+            )
+        return self.core.keeper
+
     @property
     def statistics(self) -> Statistics:
         """What this process's cache has done so far."""
+        keeper = self.core.keeper
+        restored, saved, not_saved = (0, 0, 0) if keeper is None else keeper.counts
         return Statistics(
             entries=len(self.core.store),
             size_bytes=self.core.store.size_bytes,
             evictions=self.core.store.evictions,
             loads=self._loader.loads,
             tier_hits=self._loader.tier_hits,
+            restored=restored,
+            saved=saved,
+            not_saved=not_saved,
             checks=self.core.access.checks,
             check_seconds=self.core.access.check_seconds,
         )
 
     def close(self) -> None:
-        """Close the ledger's own connections.  They open again when they are needed; until
-        then nothing that is in memory is served, since nothing vouches for it."""
+        """Save the snapshot, if there is one, and close the ledger's own connections.  They open
+        again when they are needed; until then nothing that is in memory is served, since nothing
+        vouches for it."""
+        keeper = self.core.keeper
+        if keeper is not None and not self.is_async:
+            keeper.stop()
+            keeper.save_quietly()
         self.core.access.close()
 
     async def aclose(self) -> None:
         """`close` on an asynchronous engine, for the running event loop's connections."""
         # Waiting for a batch to end must not stop the loop.
         await asyncio.to_thread(self.core.access.pruner.stop)
+        if self.core.keeper is not None:
+            await self.core.keeper.astop()
+            await self.core.keeper.asave_quietly()
         await spawn(self.core.access.close)
 
     def transaction_ended(self, connection: Any, committed: bool | None) -> None:
@@ -441,6 +488,8 @@ class CacheManager:
         """In a forked child: everything that belongs to the parent is left alone."""
         self.core.store.after_fork()
         self.core.access.after_fork()
+        if self.core.keeper is not None:
+            self.core.keeper.after_fork()
         self._loader = self._make_loader()
         for watch in self.core.watches:
             if not isinstance(watch.engine.pool, StaticPool) and not self.core.access.is_memory:
@@ -461,6 +510,14 @@ def _tier_of(given: Any) -> ValueTier | None:
 
     tier: ValueTier = as_tier(given)
     return tier
+
+
+def _keeper_of(core: Core, given: Any) -> Keeper:
+    """What is given for a snapshot; what it needs is imported only then."""
+    from .snapshot.config import as_snapshot
+    from .snapshot.keeper import Keeper
+
+    return Keeper(core, as_snapshot(given))
 
 
 def _keys_of(target: Any, attribute: str) -> frozenset[str]:

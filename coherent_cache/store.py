@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from .entry import Entry, Slot
+from .entry import Entry, Slot, Waiting
 from .eviction import MAX_USES, Eviction
 from .ledger import News
 from .points import point
@@ -50,6 +50,11 @@ class Store:
         return self._count
 
     @property
+    def max_entries(self) -> int:
+        """How many entries it holds at most."""
+        return self._max_entries
+
+    @property
     def size_bytes(self) -> int:
         """What the sizer said of all entries together; 0 without one."""
         return self._bytes
@@ -77,9 +82,10 @@ class Store:
         return any(found is entry for found in self._variants(entry.key))
 
     @point(before="load: value made, not published", after="load: published, not kept")
-    def publish(self, slot: Slot, entry: Entry) -> bool:
+    def publish(self, slot: Slot, entry: Entry, size: int | None = None) -> bool:
         """Keep *entry* for everybody, if it is clean and nothing it was computed from was
-        dropped since its label; return whether it was kept.
+        dropped since its label; return whether it was kept.  *size* in bytes stands for what the
+        sizer would say.
 
         The interleaving this guards against: a retriever reads its data, another transaction
         commits and a check drops the key, the retriever ends.  Its value is older than the
@@ -88,7 +94,9 @@ class Store:
         """
         if entry.owners:
             return False
-        entry.size = self._sizer(entry.value) if self._sizer else 0
+        entry.size = 0
+        if self._sizer is not None:
+            entry.size = self._sizer(entry.value) if size is None else size
         if self._max_bytes is not None and entry.size > self._max_bytes:
             return False
         with self._lock:
@@ -125,10 +133,40 @@ class Store:
         """Drop what *slot* holds, if it holds something.  Nothing became invalid: a value that is
         being computed meanwhile may take its place."""
         with self._lock:
-            for entry in self._variants(slot.key):
-                if entry.variant is slot.variant:
+            for entry in [*self._variants(slot.key)]:
+                if entry.variant is slot.variant or isinstance(entry.variant, Waiting):
                     self._remove(entry)
-                    break
+
+    def take_waiting(self, key: str, shared_as: str) -> Entry | None:
+        """Take out the value as bytes that waits for the variant of *key* that is *shared_as* that
+        text, or return None.
+
+        It gets the label of this moment: nothing that was applied has invalidated it.  What is
+        applied from now on has to be able to: it is published under that label.
+        (Test: test_dropped_while_it_is_decoded.)
+        """
+        # Without the lock first, since most have nothing waiting.
+        if key not in self.entries:
+            return None
+        with self._lock:
+            for entry in self._variants(key):
+                if isinstance(entry.variant, Waiting) and entry.variant.shared_as == shared_as:
+                    self._remove(entry)
+                    entry.label = self._label
+                    return entry
+        return None
+
+    def most_used(self) -> list[Entry]:
+        """All entries, those that are used most first.  Without the lock, see `get`; one that comes
+        or goes meanwhile may be missing."""
+        found: list[Entry] = []
+        for entry in list(self.entries.values()):
+            each: Entry | None = entry
+            while each is not None:
+                found.append(each)
+                each = each.next
+        found.sort(key=_use, reverse=True)
+        return found
 
     def clear(self) -> None:
         """Drop everything, also what is being computed at this moment."""
@@ -202,3 +240,8 @@ class Store:
                 del self._dependents[key]
         self._count -= 1
         self._bytes -= entry.size
+
+
+def _use(entry: Entry) -> tuple[bool, int, int]:
+    """The larger, the more *entry* is used."""
+    return not isinstance(entry.variant, Waiting), entry.uses, entry.queue

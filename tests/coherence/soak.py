@@ -154,6 +154,10 @@ class Soak:
             print(f"\n{command}\n{error}", flush=True)
             return
         total.add(verdict)
+        if tier and not fault and not verdict.tier_hits:
+            # Whatever else was seen, it says nothing of a tier.
+            total.failed += 1
+            print(f"\n{command}\nnothing was found in the tier", flush=True)
         self._wrong += len(verdict.anomalies)
         if verdict.anomalies:
             print(f"\n{command}\n{len(verdict.anomalies)} anomalies", flush=True)

@@ -5,7 +5,7 @@ tests against it: every one has to fail there.  ``--core`` runs only the protect
 protocol, each by its quickest test; ``--table`` writes docs/mutants.md.
 """
 
-from . import cases_01_10, cases_11_20, guarantees, reading, schedules, sealing, tier, web
+from . import cases_01_10, cases_11_20, guarantees, reading, schedules, sealing, snapshot, tier, web
 from .mutant import Mutant
 
 MUTANTS: list[Mutant] = [
@@ -15,6 +15,7 @@ MUTANTS: list[Mutant] = [
     *reading.MUTANTS,
     *schedules.MUTANTS,
     *sealing.MUTANTS,
+    *snapshot.MUTANTS,
     *tier.MUTANTS,
     *web.MUTANTS,
 ]

@@ -98,8 +98,8 @@ MUTANTS = [
     Mutant(
         "once-lets-go-before-it-puts",
         "loading.py",
-        "            shared.put(entry, transactions)\n        return entry\n",
-        "        shared.put(entry, transactions)\n        return entry\n",
+        "            shared.put(entry, self._around(read))\n        return entry\n",
+        "        shared.put(entry, self._around(read))\n        return entry\n",
         (f"{ONCE}the_value_is_there_before_the_lock_is_free",),
         core=True,
     ),
@@ -142,8 +142,8 @@ MUTANTS = [
     Mutant(
         "once-labels-as-of-before-the-wait",
         "loading.py",
-        "                look = shared.look(read.slot, transactions, check=waited)\n",
-        "                look = shared.look(read.slot, transactions, check=False)\n",
+        "                look = shared.look(read.slot, self._around(read), check=waited)\n",
+        "                look = shared.look(read.slot, self._around(read), check=False)\n",
         (f"{ONCE}one_who_waited_for_the_old_value_computes_the_new_one_for_all",),
     ),
     Mutant(
