@@ -384,9 +384,9 @@ MUTANTS = [
     Mutant(
         "the-sizer-is-called-under-the-stores-lock",
         "store.py",
-        "        entry.size = self._sizer(entry.value) if self._sizer else 0\n",
-        "        with self._lock:\n"
-        "            entry.size = self._sizer(entry.value) if self._sizer else 0\n",
+        "            entry.size = self._sizer(entry.value) if size is None else size\n",
+        "            with self._lock:\n"
+        "                entry.size = self._sizer(entry.value) if size is None else size\n",
         _tests(G10, "g10_a_sizer_may_take_its_time"),
     ),
     Mutant(
