@@ -113,15 +113,15 @@ def _of_ours(ours: CacheManager, alone: CacheManager) -> Iterator[Case]:
     for page in pages:
         page.content  # noqa: B018  (from here on the tier has it)
 
+    def fifty() -> None:
+        ours.evict()
+        with ours.request():
+            for page in pages:
+                page.content  # noqa: B018
+
     def hits(number: int) -> float:
         loads = ours.statistics.loads
-        start = time.perf_counter()
-        for done in range(0, number, _BATCH):
-            ours.evict()
-            with ours.request():
-                for page in pages[: number - done]:
-                    page.content  # noqa: B018
-        took = time.perf_counter() - start
+        took = _in_fifties(fifty, number)
         assert ours.statistics.loads == loads, "some were not in the tier"
         return took
 
@@ -139,15 +139,21 @@ def _of_ours(ours: CacheManager, alone: CacheManager) -> Iterator[Case]:
 def _misses(manager: CacheManager) -> Timed:
     numbers = itertools.count()
 
-    def misses(number: int) -> float:
-        start = time.perf_counter()
-        for done in range(0, number, _BATCH):
-            with manager.request():
-                for each in itertools.islice(numbers, min(_BATCH, number - done)):
-                    manager.get(f"a key of a usual length {each}", lambda: _VALUE)
-        return time.perf_counter() - start
+    def fifty() -> None:
+        with manager.request():
+            for each in itertools.islice(numbers, _BATCH):
+                manager.get(f"a key of a usual length {each}", lambda: _VALUE)
 
-    return misses
+    return lambda number: _in_fifties(fifty, number)
+
+
+def _in_fifties(fifty: Callable[[], None], number: int) -> float:
+    """What *number* take, of those that *fifty* does fifty of."""
+    rounds = max(1, round(number / _BATCH))
+    start = time.perf_counter()
+    for _ in range(rounds):
+        fifty()
+    return (time.perf_counter() - start) / (rounds * _BATCH) * number
 
 
 def _of_a_rival(rival: Rival) -> Iterator[Case]:

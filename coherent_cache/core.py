@@ -154,8 +154,8 @@ class Core:
         finally:
             self.access.committed(len(keys))
             for view in views_around(self):
+                view.uncheck()  # first, see `Transaction.restart`
                 view.forget(frozenset(keys))
-                view.uncheck()
 
     # Connections
 

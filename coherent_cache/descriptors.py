@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
@@ -132,9 +133,22 @@ class CachedPropertyBase(property, Generic[_T]):
             return kept[1]
         found = self._slots.get(kind)
         if found is None:
-            found = self._slots.setdefault(kind, _Slots(kind, tier=self.tier))
+            tier = self.tier and self._is_known_by_its_name()
+            found = self._slots.setdefault(kind, _Slots(kind, tier=tier))
         self._last = (kind, found)
         return found
+
+    def _is_known_by_its_name(self) -> bool:
+        """Whether it is what stands under its key's name in every process: not if it was put into
+        a class that was there already, where two may have one name.
+        (Test: test_attributes_without_a_name.)"""
+        owner, name = self.owner, self.name
+        return (
+            owner is not None
+            and name is not None
+            and vars(owner).get(name) is self
+            and _stands_at_its_name(owner)
+        )
 
     def _forget_slots(self) -> None:
         self._slots = weakref.WeakKeyDictionary()
@@ -271,11 +285,26 @@ _known_to_others: weakref.WeakValueDictionary[str, type] = weakref.WeakValueDict
 
 def name_for_others(kind: type) -> str | None:
     """What *kind* is called in every process of the application; None if that is not sure: a class
-    made in a function or a script, or the second one of its name."""
-    name = f"{kind.__module__}.{kind.__qualname__}"
-    if "<" in name or kind.__module__ == "__main__":
+    made in a function or a script, one of two of its name that is not found by it, or the second
+    that was used."""
+    if not _stands_at_its_name(kind):
         return None
+    name = f"{kind.__module__}.{kind.__qualname__}"
     return name if _known_to_others.setdefault(name, kind) is kind else None
+
+
+def _stands_at_its_name(kind: type) -> bool:
+    """Whether *kind* is what its name stands for in its module.
+
+    The interleaving this guards against: of two classes of one name one process uses this one
+    first, and another that one.  (Test: test_an_attribute_of_two_classes_of_one_name.)
+    """
+    if kind.__module__ == "__main__":
+        return False
+    found: Any = sys.modules.get(kind.__module__)
+    for part in kind.__qualname__.split("."):
+        found = getattr(found, "__dict__", {}).get(part)
+    return found is kind
 
 
 def _name_of(function: Any) -> str:

@@ -100,7 +100,7 @@ def getter(instance):
 
 def first(instance, now):
     # `known` for a part that was met before, on an instance that is not the first of this view:
-    # the same conditions in the same order.  Whatever else there is, `read_part` does.
+    # the same conditions in the same order, and `View.keep`.  All else `read_part` does.
     # (Of two functions the getter is the faster: its frame is small.)
     try:
         memos = memo()
@@ -186,7 +186,7 @@ def known(index: int, instance: Any, slot: Slot, part: Any = UNKNOWN) -> Any:
         return UNKNOWN
     # The dictionary is taken before the value is found: whoever invalidates afterwards has put
     # another in its place, and what is put into this one nobody will find.
-    # (Test: test_what_is_memorised_in_a_dictionary_that_is_gone.)
+    # (Test: test_invalidated_while_it_is_taken_over.)
     items = memo[index] if index < len(memo) else None
     changes = view.changes
     variant: Any = slot.variant
@@ -199,10 +199,7 @@ def known(index: int, instance: Any, slot: Slot, part: Any = UNKNOWN) -> Any:
         if found.uses < MAX_USES:
             found.uses += 1
         view.hits += 1
-        # `View.keep`, which has something to do besides if something was invalidated meanwhile.
-        kept = view.values.setdefault(slot, found)
-        if view.changes != changes:
-            kept = view.keep(slot, found, changes)
+        kept = view.keep(slot, found, changes)
     else:
         found = view.values.get(slot)
         if found is None:

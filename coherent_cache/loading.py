@@ -275,11 +275,10 @@ class Loader:
         shared = self._shared
         if shared is None:
             return self._compute(read, compute)
-        transactions = list(read.scope.transactions(self._core))
         with self._wait(read) as wait:
             waited = False
             while True:
-                look = shared.look(read.slot, transactions, check=waited)
+                look = shared.look(read.slot, self._around(read), check=waited)
                 entry = self._accept(read, look.entry)
                 if entry is not None:
                     return entry
@@ -291,7 +290,9 @@ class Loader:
             entry = self._compute(read, compute)
             # Before the others are let in, or the next one would find nothing and compute as well.
             # (Test: test_the_value_is_there_before_the_lock_is_free.)
-            shared.put(entry, transactions)
+            # Transactions are asked for again: the retriever may have begun one that goes on.
+            # (Test: test_put_beside_a_transaction_that_the_retriever_began.)
+            shared.put(entry, self._around(read))
         return entry
 
     async def _abring(self, read: _Read, compute: Callable[[], Awaitable[Any]]) -> Entry:
@@ -301,11 +302,10 @@ class Loader:
         shared = self._shared
         if shared is None:
             return await self._acompute(read, compute)
-        transactions = list(read.scope.transactions(self._core))
         async with self._wait(read) as wait:
             waited = False
             while True:
-                look = await shared.alook(read.slot, transactions, check=waited)
+                look = await shared.alook(read.slot, self._around(read), check=waited)
                 entry = self._accept(read, look.entry)
                 if entry is not None:
                     return entry
@@ -315,13 +315,16 @@ class Loader:
                 await asyncio.sleep(seconds)
                 waited = True
             entry = await self._acompute(read, compute)
-            await shared.aput(entry, transactions)
+            await shared.aput(entry, self._around(read))
         return entry
 
     def _wait(self, read: _Read) -> Wait:
         if read.once is None or self._turns is None:
             return NO_WAIT
         return self._turns.wait(read.once, read.slot.key, variant_of(read.slot) or "", read.chain)
+
+    def _around(self, read: _Read) -> list[Transaction]:
+        return list(read.scope.transactions(self._core))
 
     def _take_back(self, read: _Read) -> Entry | None:
         """What the snapshot had, see `_accept`.  (Test: test_hidden_by_a_del.)"""

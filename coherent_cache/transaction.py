@@ -302,10 +302,12 @@ class Transaction:
             # transaction.
             for slot, entry in values.items() if keys is None else ():
                 view.values.setdefault(slot, entry.owned_by(outcome))
-            if concerned:
-                view.forget(concerned)
             if concerned and outcome is not Outcome.ROLLED_BACK:
                 # Its own commit is news, and another thread may have loaded the old value after
                 # the `del`; what others committed meanwhile is news too.
                 # (Tests: test_case_03_*, test_case_20_*.)
+                # Before the view forgets: a thread of the request that reads in between would take
+                # the old value for checked, and keep it.  (Test: test_g03_read_while_the_view_*.)
                 view.uncheck()
+            if concerned:
+                view.forget(concerned)

@@ -130,10 +130,10 @@ class View:
 
     def begin_anew(self) -> None:
         """Nothing was read yet."""
+        self.uncheck()  # first, see `Transaction.restart`
         self._count(None)
         self.values.clear()
         self._empty_memo()
-        self.uncheck()
 
     def end(self) -> None:
         """The request is over.  Threads and tasks that it started and left running have copies of

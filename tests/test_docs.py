@@ -27,7 +27,7 @@ import pytest
 from sqlalchemy import MetaData, create_engine
 
 import coherent_cache
-from coherent_cache import CacheManager, ConnectionSource, Statistics, View, add_tables
+from coherent_cache import CacheManager, ConnectionSource, Statistics, View, add_tables, tier
 from coherent_cache.ledger import LedgerStatus
 from coherent_cache.tier import envelope, serializers
 
@@ -218,6 +218,10 @@ def _names() -> list[tuple[str, str]]:
         "LedgerStatus": [field.name for field in dataclasses.fields(LedgerStatus)],
         "View": [*(n for n in View.__slots__ if n[0] != "_"), *_members(View)],
         "ConnectionSource": _members(ConnectionSource),
+        "tier": tier.__all__,
+        "Tier": [*inspect.signature(tier.Tier).parameters, *_members(tier.Tier)],
+        "TierStatistics": [field.name for field in dataclasses.fields(tier.TierStatistics)],
+        "LayerStatistics": [field.name for field in dataclasses.fields(tier.LayerStatistics)],
         "serializers": serializers.__all__,
         "envelope": ["REASONS", "Opened", *inspect.signature(envelope.Envelope).parameters],
         "cache": [column.name for column in tables.log.columns],

@@ -19,6 +19,7 @@ from dogpile.cache import CacheRegion
 from dogpile.cache.api import CacheBackend
 
 from ..errors import BadPayload, ConfigurationError, NotSerializable, TooLarge
+from ..forking import tell_after_fork
 from .chain import Chain, LayerStatistics, Mutex
 from .envelope import Envelope, Opened
 from .serializers import Serializer, TypedSerializer
@@ -102,6 +103,11 @@ class Tier:
             max_bytes=max_bytes,
         )
         self._space = f"{len(application)} {application} {len(version)} {version}"
+        self.after_fork()
+        tell_after_fork(self)
+
+    def after_fork(self) -> None:
+        """In a child: nothing of the parent's lock and counts."""
         # Guards the counts and the warnings; a leaf.
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()

@@ -6,6 +6,7 @@
 ``anomaly``     what can be wrong with a read, by name
 ``checker``     names each anomaly in a history
 ``plan``        what the workers of a run are told
+``tiers``       the tiers they may share
 ``workloads``   what they do
 ``broken``      caches with a protection taken out, which the checker has to convict
 ``crew``        starts the workers, and replaces those who die

@@ -13,6 +13,7 @@ from .faults.catalogue import FAULTS
 from .plan import in_mode
 from .rounds import play
 from .table import HEADER, row
+from .tiers import KINDS, SERIALIZERS
 from .workloads.catalogue import WORKLOADS
 from .workloads.tables import LEVELS
 
@@ -46,6 +47,8 @@ def _options() -> argparse.Namespace:
         default="",
         help="break the cache on purpose",
     )
+    parser.add_argument("--tier", choices=KINDS, default="", help="a tier for the values")
+    parser.add_argument("--serializer", choices=SERIALIZERS, default="typed")
     parser.add_argument(
         "--freshness",
         default="strict",
@@ -91,9 +94,13 @@ def main() -> int:
                     seed=options.seed,
                     broken=options.broken,
                     **mode,
+                    tier=options.tier,
+                    serializer=options.serializer,
                 )
                 show("")
                 print(row(verdict), flush=True)
+                if options.tier:
+                    print(f"  {verdict.tier_hits} found in the tier", flush=True)
                 for anomaly in verdict.anomalies[: options.stories]:
                     print(anomaly, flush=True)
                 found += len(verdict.anomalies)

@@ -20,6 +20,8 @@ from coherent_cache.store import Store
 from coherent_cache.transaction import Outcome, Transaction
 from coherent_cache.watch import EngineWatch
 
+from .broken_tiers import TIERS
+
 
 def _clean(entry: Entry, label: int) -> Entry:
     """The same value, as if it were anybody's."""
@@ -204,4 +206,5 @@ CACHES = {
     "count-from-the-end": _count_from_the_end,
     "outdate-nothing": _outdate_nothing,
     "never-too-old": _never_too_old,
+    **TIERS,
 }

@@ -38,6 +38,8 @@ class Plan:
     items: int = 0
     #: A cache with a protection taken out, see `broken`.
     broken: str = ""
+    #: The tier of all workers, see `tiers`; "" for none.
+    tier: str = ""
     #: Keyword arguments for the workers' `CacheManager`.
     options: Mapping[str, Any] = field(default_factory=dict)
     #: Keyword arguments for their engines, beside those for the isolation level.

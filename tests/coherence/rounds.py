@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from .faults.catalogue import FAULTS
 from .faults.perform import perform
 from .plan import Plan
 from .run import Verdict, run
+from .tiers import tier_place
 
 
 @contextmanager
@@ -37,13 +38,18 @@ def play(
     *,
     faults: Sequence[str] = (),
     logs: Path | None = None,
+    tier: str = "",
+    serializer: str = "typed",
     **plan: Any,
 ) -> Verdict:
-    """Play one round and judge it; *plan* are arguments of `Plan`."""
-    with database_of(kind) as database:
-        made = Plan(kind, database.url, isolation, **plan)
+    """Play one round and judge it; *tier* is a kind of `tiers`, *plan* are arguments of `Plan`."""
+    with ExitStack() as stack:
+        database = stack.enter_context(database_of(kind))
+        place = stack.enter_context(tier_place(tier)) if tier else None
+        text = place.text(serializer) if place else ""
+        made = Plan(kind, database.url, isolation, tier=text, **plan)
         if not faults:
             return run(made, processes, progress, logs=logs)
         chosen = [FAULTS[name] for name in faults]
-        verdict, _ = perform(chosen, made, processes, progress, logs=logs)
+        verdict, _ = perform(chosen, made, processes, progress, logs=logs, tier=place)
         return verdict

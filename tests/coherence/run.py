@@ -54,6 +54,11 @@ class Verdict:
         return self.counts.get("checks", 0)
 
     @property
+    def tier_hits(self) -> int:
+        """How many values were found in the tier, by requests."""
+        return self.counts.get("tier-hits", 0)
+
+    @property
     def hits(self) -> float:
         """The share of reads that were answered without a retriever call of their own."""
         return 1 - self.misses / self.reads if self.reads else 0.0

@@ -1,8 +1,9 @@
 """``python -m tests.coherence.soak --minutes 30``: a long run, and a table of what it came to.
 
 It plays rounds of some seconds, each on a database of its own: every database and isolation level
-in turn, with another workload each time and, every other time, with a fault.  So it can run for as
-long as you like, and a round that shows an anomaly can be played again by the line it prints.
+in turn, with another workload each time, two of three with a tier and, every other time, with a
+fault.  So it can run for as long as you like, and a round that shows an anomaly can be played again
+by the line it prints.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from .faults.catalogue import FAULTS
 from .plan import in_mode
 from .rounds import play
 from .table import Total, totals
+from .tiers import KINDS, SERIALIZERS
 from .workloads.catalogue import WORKLOADS
 from .workloads.tables import LEVELS
 
@@ -38,6 +40,7 @@ def _options() -> argparse.Namespace:
         default="strict",
         help="the mode: strict, shared-memory, or the seconds of Bounded",
     )
+    parser.add_argument("--tier", choices=[*KINDS, "none"], action="append", help="these only")
     parser.add_argument("--seconds", type=float, default=15.0, help="for each round")
     parser.add_argument("--processes", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2, help="of each process, or tasks")
@@ -70,7 +73,10 @@ class Soak:
             workload = next(workloads)
             if fault and WORKLOADS[workload].is_async:
                 workload = next(name for name in workloads if not WORKLOADS[name].is_async)
-            self._play(number, kind, isolation, workload, fault)
+            tier, serializer = self._tier(number)
+            if fault.startswith("tier") and tier in ("", "file"):
+                tier = "redis"  # a file cannot be full, and has no connections
+            self._play(number, kind, isolation, workload, fault, tier, serializer)
 
     def _fault(self, kind: str, place: int, turn: int) -> str:
         """Each place has a fault every other turn, and all that can happen there one by one."""
@@ -83,6 +89,13 @@ class Soak:
             return ""
         return possible[(place + turn // 2) % len(possible)]
 
+    def _tier(self, number: int) -> tuple[str, str]:
+        """A kind of tier for two rounds of three, and a serializer."""
+        chosen = self._options.tier or [*KINDS, "none", KINDS[0], KINDS[1], "none"]
+        # Not in step with the places, nor with the workloads.
+        tier = chosen[(number + number // len(chosen)) % len(chosen)]
+        return "" if tier == "none" else tier, SERIALIZERS[number // 2 % 2]
+
     def _left(self) -> float:
         left: float = self._options.minutes * 60 - (time.monotonic() - self._begun)
         return left
@@ -93,7 +106,16 @@ class Soak:
             print(f"NOT TESTED on {kind}: {reason}", flush=True)
         return reason is None
 
-    def _play(self, number: int, kind: str, isolation: str, workload: str, fault: str) -> None:
+    def _play(
+        self,
+        number: int,
+        kind: str,
+        isolation: str,
+        workload: str,
+        fault: str,
+        tier: str,
+        serializer: str,
+    ) -> None:
         options = self._options
         seed = options.seed + number
         command = (
@@ -101,6 +123,7 @@ class Soak:
             f"{workload} --seconds {options.seconds:g} --processes {options.processes} --threads "
             f"{options.threads} --seed {seed}{f' --fault {fault}' if fault else ''}"
             f"{f' --freshness {options.freshness}' if options.freshness != 'strict' else ''}"
+            f"{f' --tier {tier} --serializer {serializer}' if tier else ''}"
         )
         total = self.totals.setdefault((kind, isolation), Total())
 
@@ -108,7 +131,7 @@ class Soak:
             left = max(0.0, self._left()) / 60
             show(
                 f"{left:.1f} min left, {self._wrong} wrong; round {number + 1}: {kind} {isolation} "
-                f"{workload} {fault}: {line}"
+                f"{workload} {fault} {tier}: {line}"
             )
 
         try:
@@ -123,12 +146,18 @@ class Soak:
                 threads=options.threads,
                 seed=seed,
                 **self._mode,
+                tier=tier,
+                serializer=serializer,
             )
         except WorkerFailed as error:
             total.failed += 1
             print(f"\n{command}\n{error}", flush=True)
             return
         total.add(verdict)
+        if tier and not fault and not verdict.tier_hits:
+            # Whatever else was seen, it says nothing of a tier.
+            total.failed += 1
+            print(f"\n{command}\nnothing was found in the tier", flush=True)
         self._wrong += len(verdict.anomalies)
         if verdict.anomalies:
             print(f"\n{command}\n{len(verdict.anomalies)} anomalies", flush=True)
@@ -136,8 +165,9 @@ class Soak:
                 print(anomaly, flush=True)
         if not sys.stderr.isatty():
             print(
-                f"round {number + 1}: {kind} {isolation} {workload} {fault or 'no fault'}: "
-                f"{verdict.reads} reads, {len(verdict.anomalies)} anomalies",
+                f"round {number + 1}: {kind} {isolation} {workload} {fault or 'no fault'}, "
+                f"{tier or 'no tier'}: {verdict.reads} reads, {verdict.tier_hits} from the tier, "
+                f"{len(verdict.anomalies)} anomalies",
                 flush=True,
             )
 

@@ -84,7 +84,7 @@ def totals(by_place: Mapping[tuple[str, str], Total]) -> Iterable[str]:
     """The table of a long run, line by line."""
     yield (
         f"{'database':14} {'isolation':15} {'rounds':>6} {'reads':>9} {'writes':>8} {'commits':>8} "
-        f"{'kills':>5} {'cuts':>5} {'errors':>7} {'lag ms':>8}  anomalies"
+        f"{'tier hits':>9} {'kills':>5} {'cuts':>5} {'errors':>7} {'lag ms':>8}  anomalies"
     )
     everything = Total()
     for (kind, isolation), total in by_place.items():
@@ -106,6 +106,7 @@ def _line(kind: str, isolation: str, total: Total) -> str:
 
     return (
         f"{kind:14} {isolation:15} {total.rounds:6} {total.reads:9} {total.writes:8} "
-        f"{total.commits:8} {sum_of(_KILLS):5} {sum_of(_CUTS):5} {sum_of(('errors',)):7} "
-        f"{total.worst_lag:8.1f}  {named(total.anomalies)}"
+        f"{total.commits:8} {sum_of(('tier-hits',)):9} {sum_of(_KILLS):5} "
+        f"{sum_of(_CUTS):5} {sum_of(('errors',)):7} {total.worst_lag:8.1f}  "
+        f"{named(total.anomalies)}"
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
 
@@ -21,6 +21,7 @@ from .plan import Plan
 from .rounds import database_of
 from .run import Verdict
 from .table import HEADER, row
+from .tiers import TierPlace
 from .workloads.tables import LEVELS
 
 pytestmark = pytest.mark.long
@@ -49,11 +50,17 @@ def servers() -> Iterator[Any]:
 
 
 @pytest.fixture
-def play(service: Any, servers: Any) -> Any:
+def play(service: Any, servers: Any, request: pytest.FixtureRequest) -> Any:
     """Plays a run with faults."""
 
     def play(
-        faults: str, kind: str, level: int = 0, *, broken: str = "", seconds: float = SECONDS
+        faults: str,
+        kind: str,
+        level: int = 0,
+        *,
+        broken: str = "",
+        seconds: float = SECONDS,
+        tier: str = "",
     ) -> tuple[Verdict, Aftermath]:
         chosen = [FAULTS[name] for name in faults.split()]
         if not kind.startswith("sqlite"):
@@ -63,8 +70,20 @@ def play(service: Any, servers: Any) -> Any:
         seed = int(os.environ.get("COHERENT_CACHE_RUN_SEED", time.time_ns() % 1_000_000))
         with database_of(kind) as database:
             isolation = LEVELS[kind][level]
-            plan = Plan(kind, database.url, isolation, seconds=seconds, seed=seed, broken=broken)
-            verdict, after = perform(chosen, plan, server=server)
+            place: TierPlace | None = None
+            if tier:
+                tiers: Callable[[str], TierPlace] = request.getfixturevalue("tiers")
+                place = tiers(tier)
+            plan = Plan(
+                kind,
+                database.url,
+                isolation,
+                seconds=seconds,
+                seed=seed,
+                broken=broken,
+                tier=place.text() if place else "",
+            )
+            verdict, after = perform(chosen, plan, server=server, tier=place)
         print(f"seed {seed}\n{HEADER}\n{row(verdict)}\n{verdict.counts}\n{after}")
         for anomaly in verdict.anomalies[:3]:
             print(anomaly)
@@ -87,6 +106,14 @@ RUNS = [
     ("prune pause", {"sqlite-wal": 0, "postgresql": 0, "mariadb": 1}),
     ("restore", {"sqlite-wal": 0, "postgresql": 0, "mariadb": 1}),
 ]
+
+
+#: The same with a tier: a fault of the database's and its own, by turns.
+RUNS_WITH_A_TIER = [
+    ("tier-down", "redis", "sqlite-wal", 0),
+]
+#: Those that `soak` plays only: each takes seconds, and they differ little.
+SOAKED = {"tier-hang", "tier-flush", "tier-full", "tier-cut", "tier-forge"}
 
 
 @pytest.mark.parametrize(
@@ -114,13 +141,26 @@ def test_right_answers_during_and_after(play: Any, faults: str, kind: str, level
     assert after.commits > 0
 
 
+@pytest.mark.parametrize(("faults", "tier", "kind", "level"), RUNS_WITH_A_TIER)
+def test_right_answers_with_a_tier(
+    play: Any, faults: str, tier: str, kind: str, level: int
+) -> None:
+    verdict, after = play(faults, kind, level, tier=tier)
+    assert verdict.anomalies == []
+    assert all(_happened(verdict, name) for name in faults.split())
+    assert verdict.tier_hits > 0
+    assert after.reads > 10
+    assert after.commits > 0
+
+
 def _happened(verdict: Verdict, name: str) -> bool:
     return any(verdict.counts.get(counted, 0) for counted in FAULTS[name].counted)
 
 
 def test_every_fault_is_tried_on_a_database_of_each_kind() -> None:
     tried = {name: set(kinds) for faults, kinds in RUNS for name in faults.split()[:1]}
-    assert tried.keys() == FAULTS.keys()
+    tried_with_a_tier = {name for faults, *_ in RUNS_WITH_A_TIER for name in faults.split()}
+    assert tried.keys() | tried_with_a_tier | SOAKED == FAULTS.keys()
     for name, kinds in tried.items():
         assert {kind.partition("-")[0] for kind in kinds} == {
             kind.partition("-")[0] for kind in FAULTS[name].on
@@ -141,6 +181,7 @@ CONVICTED = [
     ("prepared", "mariadb", "write-nothing-before-a-prepare", {STALE}),
     ("prune pause", "sqlite-wal", "join-whatever-is-there", {STALE}),
     ("restore", "mariadb", "join-whatever-is-there", {STALE, ABORTED}),
+    ("tier-forge", "sqlite-wal", "open-whatever-is-there", {STALE, UNCOMMITTED}),
 ]
 
 
@@ -153,7 +194,8 @@ def test_a_broken_cache_is_convicted(
 ) -> None:
     # One run convicts it nearly always; whether the moment comes is up to chance.
     for _ in range(4):
-        verdict, _ = play(faults, kind, broken=broken, seconds=max(SECONDS, 3))
+        tier = "redis" if faults.startswith("tier") else ""
+        verdict, _ = play(faults, kind, broken=broken, seconds=max(SECONDS, 3), tier=tier)
         if {anomaly.name for anomaly in verdict.anomalies} & names:
             return
     pytest.fail("nothing was seen of what is broken")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 
 import pytest
 
@@ -20,9 +21,11 @@ from .anomaly import (
     UNSTABLE,
 )
 from .broken import CACHES
+from .broken_tiers import TIERS
 from .plan import Plan, in_mode
 from .run import Verdict, run
 from .table import HEADER, row
+from .tiers import KINDS, SERIALIZERS, TierPlace
 from .workloads.catalogue import WORKLOADS
 from .workloads.tables import LEVELS
 
@@ -44,6 +47,7 @@ def run_on(
     broken: str = "",
     seconds: float = SECONDS,
     freshness: str = "strict",
+    tier: str = "",
 ) -> Verdict:
     seed = int(os.environ.get("COHERENT_CACHE_RUN_SEED", time.time_ns() % 1_000_000))
     plan = Plan(
@@ -55,6 +59,7 @@ def run_on(
         workload=workload,
         broken=broken,
         **in_mode(freshness),
+        tier=tier,
     )
     verdict = run(plan, processes=2)
     print(f"seed {seed}\n{HEADER}\n{row(verdict)}")  # shown if the test fails
@@ -84,6 +89,32 @@ def test_every_workload_and_level_is_played() -> None:
     assert all(len(PLAYED[kind]) >= len(levels) for kind, levels in LEVELS.items())
 
 
+#: A kind of tier and a serializer, an isolation level and a workload.
+WITH_A_TIER = {
+    "sqlite-wal": ("redis", "typed", "DRIVER", "mixed"),
+    "postgresql": ("memcached", "pickle", "REPEATABLE READ", "nested"),
+    "mariadb": ("file", "typed", "REPEATABLE READ", "pruned"),
+}
+
+
+@pytest.mark.long
+@pytest.mark.on(*WITH_A_TIER)
+def test_nothing_is_wrong_with_a_tier(
+    database: Database, tiers: Callable[[str], TierPlace]
+) -> None:
+    kind, serializer, isolation, workload = WITH_A_TIER[database.kind]
+    verdict = run_on(database, isolation, workload, tier=tiers(kind).text(serializer))
+    assert verdict.anomalies == []
+    assert verdict.reads > 20
+    assert verdict.commits > 0
+    assert verdict.tier_hits > 0
+
+
+def test_every_kind_of_tier_is_played() -> None:
+    assert {kind for kind, *_ in WITH_A_TIER.values()} == set(KINDS)
+    assert {serializer for _, serializer, *_ in WITH_A_TIER.values()} == set(SERIALIZERS)
+
+
 #: What a cache that is broken in some way is convicted of, by which workload.
 CONVICTED = {
     "publish-dirty": ("mixed", {UNCOMMITTED, ABORTED}),
@@ -95,17 +126,37 @@ CONVICTED = {
     "show-the-old-one": ("mixed", {LOST_OWN_WRITE}),
     "invalidate-one": ("several", {TORN}),
     "lose-a-commit": ("mixed", {LOST_COMMIT}),
+    "put-without-another-look": ("slow", {STALE}),
+    "ignore-the-generation": ("mixed", {STALE}),
+    "ignore-what-it-depends-on": ("nested", {STALE}),
+    "put-what-is-private": ("mixed", {UNCOMMITTED, ABORTED}),
+    "prune-without-a-mark": ("pruned", {STALE}),
 }
 #: Those that a mode makes wrong, by ``test_modes``.
 CONVICTED_OF_MODES = {"count-from-the-end", "outdate-nothing", "never-too-old"}
 
 
 @pytest.mark.on("sqlite-wal")
-@pytest.mark.parametrize("broken", CONVICTED)
+@pytest.mark.parametrize("broken", [name for name in CONVICTED if name not in TIERS])
 def test_a_broken_cache_is_convicted(database: Database, broken: str) -> None:
     workload, names = CONVICTED[broken]
     verdict = run_on(database, "DRIVER", workload, broken, seconds=1)
     assert {anomaly.name for anomaly in verdict.anomalies} & names
+
+
+@pytest.mark.long
+@pytest.mark.on("sqlite-wal")
+@pytest.mark.parametrize("broken", TIERS)
+def test_a_broken_tier_is_convicted(
+    database: Database, tiers: Callable[[str], TierPlace], broken: str
+) -> None:
+    workload, names = CONVICTED[broken]
+    text = tiers("redis").text()
+    for _ in range(3):  # one run convicts it nearly always; on a busy machine it is a short one
+        verdict = run_on(database, "DRIVER", workload, broken, seconds=1, tier=text)
+        if {anomaly.name for anomaly in verdict.anomalies} & names:
+            return
+    pytest.fail("nothing was seen of what is broken")
 
 
 @pytest.mark.on("postgresql")

@@ -7,6 +7,8 @@ import contextvars
 import pytest
 from sqlalchemy.orm import Session
 
+from coherent_cache import View
+
 from ..schedules.schedule import Schedule
 from ..workers import PageText, Worker, page, put
 from .helpers import elsewhere
@@ -97,4 +99,40 @@ def test_g03_a_look_of_another_thread_of_the_request(worker: Worker, schedule: S
             helper=lambda: contexts[0].run(lambda: PageText(worker, "Other").text),
             writer=lambda: contexts[1].run(worker.write, "Front", "mine"),
         )
+        assert PageText(worker, "Front").text == "mine"
+
+
+@pytest.mark.on("postgresql", "mariadb")
+@pytest.mark.parametrize("way", ["a transaction", "by itself"])
+def test_g03_read_while_the_view_is_told(
+    worker: Worker, other: Worker, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """The commit has returned and the view is being told; another thread of the request reads just
+    then.  What it reads is what the request goes on with: it must not be the old value."""
+    worker.write("Front", "old")
+    calls, seen = 0, []
+    forget = View.forget
+
+    def forget_and_let_another_read(view: View, keys: frozenset[str]) -> object:
+        nonlocal calls
+        found = forget(view, keys)
+        calls += 1
+        if calls == 2:  # the first is at the `del`
+            reading = contextvars.copy_context()
+            seen.append(elsewhere(lambda: reading.run(lambda: PageText(worker, "Front").text)))
+        return found
+
+    with worker.cache_manager.request():
+        assert PageText(worker, "Front").text == "old"
+        monkeypatch.setattr(View, "forget", forget_and_let_another_read)
+        if way == "a transaction":
+            with worker.cache_manager.begin() as connection:
+                put(connection, "Front", "mine")
+                del PageText(worker, "Front").text
+        else:
+            with elsewhere(other.engine.connect) as connection:
+                put(connection, "Front", "mine")
+                connection.commit()
+            del PageText(worker, "Front").text
+        assert len(seen) == 1
         assert PageText(worker, "Front").text == "mine"

@@ -183,3 +183,4 @@ def test_g04_transactions_of_several_threads_of_a_request() -> None:
 
 class SimpleTransaction:
     manager = None
+    is_calm = True

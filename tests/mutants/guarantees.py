@@ -134,6 +134,23 @@ MUTANTS = [
         _tests(G03, "g03_what_depends_on_it", "g03_a_look_of_another_thread_of_the_request"),
     ),
     Mutant(
+        "a-view-forgets-before-it-is-unchecked",
+        "transaction.py",
+        "                view.uncheck()\n"
+        "            if concerned:\n"
+        "                view.forget(concerned)\n",
+        "                view.forget(concerned)\n                view.uncheck()\n",
+        _tests(G03, "g03_read_while_the_view_is_told"),
+    ),
+    Mutant(
+        "a-view-forgets-before-it-is-unchecked-by-a-lone-del",
+        "core.py",
+        "                view.uncheck()  # first, see `Transaction.restart`\n"
+        "                view.forget(frozenset(keys))\n",
+        "                view.forget(frozenset(keys))\n                view.uncheck()\n",
+        _tests(G03, "g03_read_while_the_view_is_told"),
+    ),
+    Mutant(
         "a-look-marks-whatever-came-meanwhile",
         "core.py",
         "        view.checked_at = commits",

@@ -40,8 +40,15 @@ MUTANTS = [
         "getters.py",
         "        view.checked_at == view.commits\n        and view.calm",
         "        view.calm",
-        ("guarantees/test_g01_strict.py::test_g01_another_worker",),
+        ("test_first_read.py::test_after_a_new_beginning",),
         core=True,
+    ),
+    Mutant(
+        "the-short-way-does-not-ask-for-an-own-rule",
+        "getters.py",
+        "    if resolve._resolver is None:\n",
+        "    if True:\n",
+        ("test_first_read.py::test_the_applications_own_rule",),
     ),
     Mutant(
         "the-short-way-does-not-see-transactions",

@@ -6,6 +6,9 @@ from .mutant import Mutant
 
 SHARED = "tier/test_shared.py::test_"
 ONCE = "tier/test_once.py::test_"
+SCHEDULES = "schedules/test_tier.py::test_"
+NAMES = "tier/test_names.py::test_"
+NEIGHBOUR = "tier/test_neighbour.py::test_"
 
 MUTANTS = [
     Mutant(
@@ -13,8 +16,49 @@ MUTANTS = [
         "shared.py",
         "        return self._check(transactions) and self._store.holds(entry)\n",
         "        return self._check(transactions)\n",
-        (f"{SHARED}an_old_snapshot_is_not_put_under_a_new_generation",),
+        (
+            f"{SHARED}an_old_snapshot_is_not_put_under_a_new_generation",
+            f"{SCHEDULES}commit_at_each_moment_of_a_put",
+            f"{SCHEDULES}evicted_and_loaded_again_between_the_generations_and_the_look",
+        ),
         core=True,
+    ),
+    Mutant(
+        "what-the-tier-has-is-labelled-when-it-is-found",
+        "shared.py",
+        "        found = self._ask(slot.key, variant, generation)\n",
+        "        found = self._ask(slot.key, variant, generation)\n"
+        "        label = self._store.label\n",
+        (f"{SCHEDULES}commit_before_the_tier_is_asked",),
+        core=True,
+    ),
+    Mutant(
+        "a-put-asks-beside-what-was-open-before-the-load",
+        "loading.py",
+        "            shared.put(entry, self._around(read))\n",
+        "            shared.put(entry, ())\n",
+        (f"{NEIGHBOUR}put_beside_a_transaction_that_the_retriever_began",),
+    ),
+    Mutant(
+        "a-tier-keeps-its-lock-over-a-fork",
+        "tier/tier.py",
+        "        tell_after_fork(self)\n",
+        "",
+        (f"{NEIGHBOUR}forked_while_another_thread_counts",),
+    ),
+    Mutant(
+        "whichever-class-of-a-name-is-used-first-is-shared",
+        "descriptors.py",
+        "    if not _stands_at_its_name(kind):\n        return None\n    name =",
+        "    name =",
+        (f"{NAMES}an_attribute_of_two_classes_of_one_name",),
+    ),
+    Mutant(
+        "attributes-without-a-name-are-shared",
+        "descriptors.py",
+        "            tier = self.tier and self._is_known_by_its_name()\n",
+        "            tier = self.tier\n",
+        (f"{NAMES}attributes_without_a_name", f"{NAMES}an_attribute_that_was_replaced"),
     ),
     Mutant(
         "found-whatever-it-depends-on",
@@ -54,8 +98,8 @@ MUTANTS = [
     Mutant(
         "once-lets-go-before-it-puts",
         "loading.py",
-        "            shared.put(entry, transactions)\n        return entry\n",
-        "        shared.put(entry, transactions)\n        return entry\n",
+        "            shared.put(entry, self._around(read))\n        return entry\n",
+        "        shared.put(entry, self._around(read))\n        return entry\n",
         (f"{ONCE}the_value_is_there_before_the_lock_is_free",),
         core=True,
     ),
@@ -98,8 +142,8 @@ MUTANTS = [
     Mutant(
         "once-labels-as-of-before-the-wait",
         "loading.py",
-        "                look = shared.look(read.slot, transactions, check=waited)\n",
-        "                look = shared.look(read.slot, transactions, check=False)\n",
+        "                look = shared.look(read.slot, self._around(read), check=waited)\n",
+        "                look = shared.look(read.slot, self._around(read), check=False)\n",
         (f"{ONCE}one_who_waited_for_the_old_value_computes_the_new_one_for_all",),
     ),
     Mutant(

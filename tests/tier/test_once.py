@@ -26,6 +26,7 @@ from coherent_cache.tier import Tier
 from ..children import fork
 from ..databases import Database
 from ..guarantees.helpers import SECONDS, Gate, in_thread
+from ..guarantees.test_g10_good_neighbour import _until_waiting
 from ..workers import Worker, page
 from .conftest import on_server
 from .servers import Server
@@ -463,6 +464,43 @@ def test_who_holds_a_connection_waits_for_a_second(
         connection.execute(select(page.c.name)).all()
         assert mine.get("k", lambda: 2, once=how) == 2
     assert holder.end() == 1
+
+
+@pytest.mark.on("postgresql", "mariadb")
+def test_a_load_elsewhere_that_waits_behind_a_writer(
+    worker: Worker, make: Callable[..., CacheManager], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A circle through two processes and the database: this transaction has read the table, a
+    writer waits for it, and the one who computes waits behind the writer."""
+    monkeypatch.setattr(once, "PATIENCE", 0.05)
+    mine, other, gate = make(), make(), Gate()
+    wanted = (
+        "LOCK TABLE page IN ACCESS EXCLUSIVE MODE"
+        if worker.database.kind == "postgresql"
+        else "ALTER TABLE page COMMENT 'changed'"
+    )
+
+    def names() -> frozenset[str]:
+        gate()
+        with other.connect() as connection:
+            return frozenset(connection.scalars(select(page.c.name)))
+
+    def write() -> None:
+        with worker.engine.begin() as connection:
+            connection.exec_driver_sql(wanted)
+
+    with mine.request(), mine.begin() as connection:
+        connection.execute(select(page.c.name)).all()
+        load = in_thread(lambda: other.get("k", names, once="host"))
+        gate.wait()
+        writer = in_thread(write)
+        _until_waiting(worker, 1)
+        gate.open()
+        _until_waiting(worker, 2)
+        assert mine.get("k", lambda: "computed here", once="host") == "computed here"
+        assert not writer.done()
+    writer.result(SECONDS)
+    assert load.result(SECONDS) == frozenset()
 
 
 @one_database

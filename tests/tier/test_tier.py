@@ -112,6 +112,8 @@ def test_what_is_wrong_is_said() -> None:
         Tier()
     with pytest.raises(ConfigurationError, match="keys="):
         Tier(make_region().configure("dogpile.cache.memory"), serializer=PickleSerializer())
+    with pytest.raises(ConfigurationError, match="compression_level="):
+        Tier(make_region().configure("dogpile.cache.memory"), compression_level=0)
     with pytest.raises(ConfigurationError, match="dogpile"):
         CacheManager(create_engine("sqlite://"), tier=object())
 

@@ -29,6 +29,14 @@ class Component:
     def size(self) -> int:
         return 0
 
+    @cached(once="host")
+    def report(self) -> int:
+        return 0
+
+    @cached("name", once="cluster")
+    def figures(self) -> list[int]:
+        return []
+
     @cached(key=lambda self: self.name)
     def title(self) -> str | None:
         return None
@@ -47,6 +55,8 @@ assert_type(component.pages, frozenset[str])
 assert_type(component.size, int)
 assert_type(component.title, str | None)
 assert_type(component.by_callable, bytes)
+assert_type(component.report, int)
+assert_type(component.figures, list[int])
 assert_type(Component.pages, CachedSingletonProperty[frozenset[str]])
 assert_type(Component.size, CachedProperty[int])
 del component.pages

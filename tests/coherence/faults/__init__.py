@@ -7,6 +7,7 @@
 ``audit``      sees in the database what committed without anybody being told
 ``aftermath``  what went on after the last fault
 ``servers``    database servers that can be killed
+``tier``       what happens to a tier, and ``forging``: somebody who writes to it without a key
 ``broken``     caches that are right until something goes wrong
 
 The others bring about one fault each.  A worker that dies is replaced, a request that ends by an

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from . import tier
 from .cut import cut, cut_wire
 from .disk import disk
 from .forked import fork
@@ -38,5 +39,11 @@ FAULTS = {
         ),
         Fault("prune", _ALL, prune, counted=("prune",)),
         Fault("restore", _ALL, restore, counted=("restore",)),
+        Fault("tier-down", _ALL, tier.down, counted=("tier-down",)),
+        Fault("tier-hang", _ALL, tier.hang, counted=("tier-hang",)),
+        Fault("tier-flush", _ALL, tier.flush, counted=("tier-flush",)),
+        Fault("tier-full", _ALL, tier.full, counted=("tier-full",)),
+        Fault("tier-cut", _ALL, tier.cut_tier, counted=("tier-cut",)),
+        Fault("tier-forge", _ALL, tier.forge, counted=("tier-forge",)),
     )
 }

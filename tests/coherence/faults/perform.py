@@ -12,6 +12,7 @@ from sqlalchemy.pool import NullPool
 from ..history import read_logs
 from ..plan import Plan
 from ..run import Verdict, run
+from ..tiers import TierPlace
 from ..workloads.tables import record
 from ..workloads.worker import workload_of
 from .aftermath import Aftermath, aftermath
@@ -26,6 +27,7 @@ def perform(
     progress: Callable[[str], None] = lambda line: None,
     *,
     server: Server | None = None,
+    tier: TierPlace | None = None,
     logs: Path | None = None,
 ) -> tuple[Verdict, Aftermath]:
     """Run *plan* with *faults*; return what it came to, and what went on afterwards."""
@@ -33,8 +35,16 @@ def perform(
         raise ValueError(f"faults are for threads, not for the tasks of {plan.workload!r}")
     if logs is None:
         with tempfile.TemporaryDirectory() as directory:
-            return perform(faults, plan, processes, progress, server=server, logs=Path(directory))
-    with staged(faults, plan, server) as stage:
+            return perform(
+                faults,
+                plan,
+                processes,
+                progress,
+                server=server,
+                tier=tier,
+                logs=Path(directory),
+            )
+    with staged(faults, plan, server, tier) as stage:
         verdict = run(stage.plan, processes, progress, disturbers=stage.disturbers, logs=logs)
         events = read_logs(logs)
         if stage.judge is not None:

@@ -12,6 +12,7 @@ from ..anomaly import Anomaly
 from ..disturbers import Disturber
 from ..history import Event
 from ..plan import Plan
+from ..tiers import TierPlace
 from .audit import Audit
 from .servers import Server, private_server
 
@@ -25,6 +26,8 @@ class Stage:
     database: Database
     #: The run's own server, if one of the faults needs one.
     server: Server | None = None
+    #: Where the plan's tier is, if it has one.
+    tier: TierPlace | None = None
     disturbers: list[Disturber] = field(default_factory=list)
     #: Judges the history, given the database's record, where the checker alone would do it wrong.
     judge: Callable[[Sequence[Event], Collection[str]], list[Anomaly]] | None = None
@@ -54,10 +57,16 @@ class Fault:
 
 
 @contextmanager
-def staged(faults: Sequence[Fault], plan: Plan, server: Server | None = None) -> Iterator[Stage]:
+def staged(
+    faults: Sequence[Fault],
+    plan: Plan,
+    server: Server | None = None,
+    tier: TierPlace | None = None,
+) -> Iterator[Stage]:
     """The stage of a run of *plan* with *faults*.
 
-    *server* is one that can be killed, for faults that need it; else one is made.
+    *server* is one that can be killed, for faults that need it; else one is made.  *tier* is the
+    place of the tier that the plan names.
     """
     with ExitStack() as stack:
         wanted = [fault.server for fault in faults if fault.server is not None]
@@ -66,7 +75,7 @@ def staged(faults: Sequence[Fault], plan: Plan, server: Server | None = None) ->
                 settings = {name: value for each in wanted for name, value in each.items()}
                 server = stack.enter_context(private_server(plan.kind, **settings))
             plan = replace(plan, url=server.url)
-        stage = Stage(plan, Database(plan.kind, plan.url), server)
+        stage = Stage(plan, Database(plan.kind, plan.url), server, tier)
         stack.callback(stage.database.dispose)
         stage.disturbers.append(Audit(stage.database))
         for fault in faults:

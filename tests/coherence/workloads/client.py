@@ -89,6 +89,8 @@ class Client:
                             current_session.reset(token)
             finally:
                 self.log.count("checks", view.checks)
+                if view.tier_hits:
+                    self.log.count("tier-hits", view.tier_hits)
         self.log.add("end")
 
     async def read(self, key: str = "") -> None:

@@ -18,6 +18,7 @@ from .. import broken
 from ..faults import broken as broken_by_faults
 from ..history import Log
 from ..plan import Plan
+from ..tiers import make_tier
 from .attributes import Item
 from .catalogue import WORKLOADS
 from .client import Client
@@ -86,7 +87,10 @@ class Place:
         return [Client(self.plan, env, Log(name, self.logs / f"{name}.log")) for name in names]
 
     def environment(self, engine: Any) -> Environment:
-        return Environment(self.workload, engine, **{"max_entries": 1_000, **self.plan.options})
+        options = {"max_entries": 1_000, **self.plan.options}
+        if self.plan.tier:
+            options["tier"] = make_tier(self.plan.tier)
+        return Environment(self.workload, engine, **options)
 
     async def warm_up(self, env: Environment) -> None:
         """What is imported and connected to at first is not part of the run."""
