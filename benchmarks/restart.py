@@ -3,8 +3,9 @@
 Each worker is a process that reads cached pages, ten in a request, as often as pages of a site are
 read: a few very often, most seldom.  All workers start at once.  A page is computed by a query and
 some rendering, about a millisecond.  *Calls* are those of the retriever, in all workers together;
-the times go from the making of the manager to the end of a request, of the slowest worker, and are
-medians of the rounds.  What is wanted: few calls, and no request that is later than without.
+the times go from the begin of the first request to the end of one, of the slowest worker, and are
+medians of the rounds.  What is wanted: few calls, and a first request that does not pay
+much for it.
 """
 
 from __future__ import annotations

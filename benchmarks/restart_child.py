@@ -23,11 +23,11 @@ def main(kind: str, url: str, path: str, requests: int, seed: int, *, save: bool
     database = Database(kind, make_url(url))
     chosen = random.Random(seed)
     pages = [int(PAGES * chosen.random() ** 3) for _ in range(requests * _A_REQUEST)]
+    snapshot = Snapshot(path, every=None) if path else None
+    manager = CacheManager(database.engine(), snapshot=snapshot)
     print("ready", flush=True)
     sys.stdin.readline()
     start = time.perf_counter()
-    snapshot = Snapshot(path, every=None) if path else None
-    manager = CacheManager(database.engine(), snapshot=snapshot)
     times = []
     for first in range(0, len(pages), _A_REQUEST):
         with manager.request():
