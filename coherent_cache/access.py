@@ -297,9 +297,9 @@ class LedgerAccess:
         for connections in (self._connections, *self._by_loop.values()):
             connections.abandon()
         self.last_look.forget()
-        self.pruner.after_fork()
         if self._listener is not None:
             self._listener.after_fork()
+        self.pruner.after_fork()
         self._start()
 
     @property

@@ -247,7 +247,8 @@ def _listen(line: _Line, listener: _Reference) -> None:
                 due = now + heartbeat
             selector.select(max(0.0, due - time.monotonic()))
             line.drain()
-            if any([said.pid != own for said in connection.notifies(timeout=0)]):
+            heard = list(connection.notifies(timeout=0))  # all of them, or some would wait
+            if any(said.pid != own for said in heard):
                 due = 0.0
 
 

@@ -97,7 +97,12 @@ CONVICTED = {
     "lose-a-commit": ("mixed", {LOST_COMMIT}),
 }
 #: Those that a mode makes wrong, by ``test_modes``.
-CONVICTED_OF_MODES = {"count-from-the-end", "outdate-nothing", "never-too-old"}
+CONVICTED_OF_MODES = {
+    "count-from-the-end",
+    "outdate-nothing",
+    "never-too-old",
+    "vouch-without-looking",
+}
 
 
 @pytest.mark.on("sqlite-wal")

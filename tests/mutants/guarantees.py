@@ -375,8 +375,8 @@ MUTANTS = [
     Mutant(
         "checks-take-a-connection-of-the-pool",
         "side.py",
-        "self._engine.pool.recreate().connect()",
-        "self._engine.pool.connect()",
+        "engine.pool.recreate().connect()",
+        "engine.pool.connect()",
         _tests(G10, "g10_a_pool_of_one"),
     ),
     Mutant(
