@@ -19,6 +19,7 @@ NAMES = (
     "asynchronous",
     "many_keys",
     "writers",
+    "push",
     "memory",
     "eviction",
     "churn",

@@ -440,7 +440,7 @@ def test_another_database(database: Database) -> None:
 def test_an_asynchronous_engine(database: Database) -> None:
     for driver in ("asyncpg", "psycopg"):
         engine = create_async_engine(database.url.set(drivername=f"postgresql+{driver}"))
-        with pytest.raises(ConfigurationError, match="asynchronous.*Bounded"):
+        with pytest.raises(ConfigurationError, match=r"asynchronous.*Bounded"):
             CacheManager(engine, freshness=Push(2.0))
 
 
