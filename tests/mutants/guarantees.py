@@ -462,6 +462,41 @@ MUTANTS = [
         ("test_freshness.py::test_bounded_serves_nothing_after_close",),
     ),
     Mutant(
+        "a-commit-is-not-told",
+        "listener.py",
+        "            line.tell()\n",
+        "            pass\n",
+        ("test_push.py::test_an_idle_process_becomes_fresh",),
+    ),
+    Mutant(
+        "the-heartbeat-is-left-out",
+        "listener.py",
+        "                due = now + heartbeat\n",
+        "                due = now + 1_000_000\n",
+        ("test_push.py::test_a_writer_that_tells_nobody",),
+    ),
+    Mutant(
+        "the-listener-outlives-close",
+        "access.py",
+        "            self._listener.stop()  # first: its look would open and vouch again\n",
+        "            pass\n",
+        ("test_push.py::test_close_ends_the_thread",),
+    ),
+    Mutant(
+        "the-listener-keeps-its-manager",
+        "listener.py",
+        "                args=(line, weakref.ref(self)),\n",
+        "                args=(line, lambda: self),\n",
+        ("test_push.py::test_a_manager_takes_its_thread_along",),
+    ),
+    Mutant(
+        "the-parents-listener-is-the-childs",
+        "access.py",
+        "            self._listener.after_fork()\n",
+        "            pass\n",
+        ("test_push.py::test_fork",),
+    ),
+    Mutant(
         "the-header-is-read-after-the-statement",
         "reader.py",
         "        state = self._side.state()\n"
