@@ -20,6 +20,7 @@ NAMES = (
     "many_keys",
     "writers",
     "tier",
+    "push",
     "memory",
     "eviction",
     "restart",

@@ -21,7 +21,7 @@ from .errors import (
     TooLarge,
     UnsupportedDatabaseError,
 )
-from .freshness import Bounded, Strict
+from .freshness import Bounded, Push, Strict
 from .keys import make_key
 from .ledger import LedgerStatus
 from .manager import CacheManager, Statistics
@@ -50,6 +50,7 @@ __all__ = [
     "NotKeptError",
     "NotSerializable",
     "PayloadError",
+    "Push",
     "RecursiveRetrieverError",
     "SealingError",
     "Statistics",

@@ -19,6 +19,7 @@ from .explain import explain
 from .freshness import Freshness, LastLook, Strict
 from .greenlets import Mutex, in_greenlet, spawn, wait_in_greenlet
 from .ledger import Execute, LaneHolder, Ledger, all_generations, generations
+from .listener import listener_for
 from .points import point
 from .pruning import Pruner
 from .reader import MemoryReader, Reader
@@ -120,6 +121,7 @@ class LedgerAccess:
         self._memory = _is_in_memory(engine)
         self._memory_of_thread = threading.local()
         self._memory_shared: Any = None
+        self._listener = listener_for(engine, ledger.tables, freshness, lambda: self.check(()))
         self._start()
 
     def _start(self) -> None:
@@ -152,6 +154,8 @@ class LedgerAccess:
         begun = self.last_look.begin()
         self._check(transactions)
         self.last_look.end(begun)
+        if self._listener is not None:
+            self._listener.start()  # from now on it does this
 
     def _check(self, transactions: Iterable[Transaction]) -> None:
         try:
@@ -271,6 +275,8 @@ class LedgerAccess:
         self.last_look.outdate()
         if not self._memory:
             self.pruner.wrote(rows)
+        if self._listener is not None:
+            self._listener.committed()
 
     def on_connect(self, dbapi_connection: Any) -> None:
         """The pool made a connection."""
@@ -280,6 +286,8 @@ class LedgerAccess:
 
     def close(self) -> None:
         """Close the ledger's own connections; they open again when needed."""
+        if self._listener is not None:
+            self._listener.stop()  # first: its look would open and vouch again
         self.last_look.forget()
         self.pruner.stop()
         self._current().close()
@@ -289,6 +297,8 @@ class LedgerAccess:
         for connections in (self._connections, *self._by_loop.values()):
             connections.abandon()
         self.last_look.forget()
+        if self._listener is not None:
+            self._listener.after_fork()
         self.pruner.after_fork()
         self._start()
 

@@ -43,16 +43,28 @@ class Bounded:
     def __post_init__(self) -> None:
         if not self.seconds > 0:
             raise ConfigurationError(
-                f"Bounded(seconds=...) is more than 0, not {self.seconds!r}; Strict() checks at "
-                f"each request"
+                f"{type(self).__name__}(seconds=...) is more than 0, not {self.seconds!r}; "
+                f"Strict() checks at each request"
             )
+
+
+@dataclass(frozen=True)
+class Push(Bounded):
+    """What `Bounded` promises, and normally much fresher: on PostgreSQL processes tell each other
+    of their commits, and a thread makes the checks, so that requests ask nothing.
+
+    The thread looks at the ledger when another process with `Push` has committed invalidations,
+    when this one has, and each *seconds* / 2.  Where it is late or gone, requests check as in
+    `Bounded`.  Needs a synchronous engine with psycopg 3.
+    """
 
 
 Freshness: TypeAlias = Strict | Bounded
 
 
 def freshness_of(setting: Any) -> Freshness:
-    """Return what a configuration means: a mode, "strict", "shared-memory", or seconds."""
+    """Return what a configuration means: a mode, "strict", "shared-memory", seconds, or
+    "push:" and seconds."""
     if isinstance(setting, Strict | Bounded):
         return setting
     if setting == "strict":
@@ -60,11 +72,13 @@ def freshness_of(setting: Any) -> Freshness:
     if setting == "shared-memory":
         return Strict(shared_memory=True)
     try:
+        if isinstance(setting, str) and setting.startswith("push:"):
+            return Push(float(setting.removeprefix("push:")))
         return Bounded(float(setting))
     except (TypeError, ValueError):
         raise ConfigurationError(
-            f"freshness is Strict(), Bounded(seconds=...), 'strict', 'shared-memory' or seconds, "
-            f"not {setting!r}"
+            f"freshness is Strict(), Bounded(seconds=...), Push(seconds=...), 'strict', "
+            f"'shared-memory', seconds or 'push:SECONDS', not {setting!r}"
         ) from None
 
 

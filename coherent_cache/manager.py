@@ -88,7 +88,8 @@ class CacheManager:
         where *engine* goes through a pooler that hands sessions around (PgBouncer in transaction
         mode): it has to reach the server, or pool by session.
     :param freshness: `Strict` (what None means; with ``shared_memory=True`` it asks nothing on
-        SQLite while nothing is committed), or `Bounded`, which leaves checks out.
+        SQLite while nothing is committed), `Bounded`, which leaves checks out, or `Push`, which has
+        them made by a thread that hears of commits (PostgreSQL).
     :param prune_keep: how many of the newest rows of the ledger stay when it prunes itself.
     :param prune_every: after how many rows that this process wrote it does so; None: never.
     :param tier: where values are shared with other processes: a `coherent_cache.tier.Tier`, or a

@@ -27,6 +27,22 @@ _log = logging.getLogger("coherent_cache")
 _inherited: list[Any] = []
 
 
+def connect_beside(engine: Engine) -> Any:
+    """Return a driver's connection made as *engine* makes its own, which no pool knows."""
+    with driver_errors(engine.dialect):
+        pooled = engine.pool.recreate().connect()
+    # Only the driver's connection is kept: the pool's object knows its pool, whose listeners
+    # know us, and SQLAlchemy 2.0 keeps it by a name of its own.
+    dbapi_connection: Any = pooled.dbapi_connection
+    pooled.detach()
+    return dbapi_connection
+
+
+def leave_to_parent(connection: Any) -> None:
+    """In a forked child: never close *connection*."""
+    _inherited.append(connection)
+
+
 class SideConnection:
     """A connection that opens itself, and says when it is not the one it was.
 
@@ -126,13 +142,7 @@ class SideConnection:
             # The pool's connections still read the file that is no longer there.
             _log.warning("the database file was replaced: reconnecting, everything is dropped")
             self._engine.dispose()
-        with driver_errors(self._engine.dialect):
-            pooled = self._engine.pool.recreate().connect()
-        # Only the driver's connection is kept: the pool's object knows its pool, whose listeners
-        # know us, and SQLAlchemy 2.0 keeps it by a name of its own.
-        dbapi_connection: Any = pooled.dbapi_connection
-        pooled.detach()
-        del pooled
+        dbapi_connection = connect_beside(self._engine)
         self._connection = dbapi_connection
         self._cursor = dbapi_connection.cursor()
         self._fetch = driver_fetch(self._engine.dialect, dbapi_connection)
@@ -177,7 +187,7 @@ class SideConnection:
         self._wal_index = None  # as it is: a thread that is no more may have its lock
         if self._connection is not None:
             self._detach_finalizer()
-            _inherited.append((self._connection, self._cursor))
+            leave_to_parent((self._connection, self._cursor))
             self._connection = self._cursor = self._fetch = None
 
     def _detach_finalizer(self) -> None:

@@ -38,7 +38,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--freshness",
         default="strict",
-        help="the mode: strict, shared-memory, or the seconds of Bounded",
+        help="the mode: strict, shared-memory, the seconds of Bounded, or push:SECONDS",
     )
     parser.add_argument("--tier", choices=[*KINDS, "none"], action="append", help="these only")
     parser.add_argument("--seconds", type=float, default=15.0, help="for each round")

@@ -24,6 +24,29 @@ def test_bounded_keeps_its_bound(database: Database) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.on("postgresql")
+def test_push_keeps_its_bound(database: Database) -> None:
+    verdict = run_on(database, "READ COMMITTED", "mixed", freshness=f"push:{BOUND}")
+    assert verdict.anomalies == []
+    assert verdict.commits > 0
+    assert verdict.reads > 20
+
+
+@pytest.mark.long
+@pytest.mark.on("postgresql")
+def test_a_heartbeat_that_does_not_look_is_convicted(database: Database) -> None:
+    verdict = run_on(
+        database,
+        "READ COMMITTED",
+        "mixed",
+        "vouch-without-looking",
+        seconds=1,
+        freshness=f"push:{BOUND}",
+    )
+    assert STALE in {anomaly.name for anomaly in verdict.anomalies}
+
+
+@pytest.mark.long
 @pytest.mark.on("sqlite-wal")
 @pytest.mark.parametrize("workload", ["mixed", "async"])
 def test_shared_memory_is_strict(database: Database, workload: str) -> None:

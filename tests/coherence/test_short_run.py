@@ -133,7 +133,12 @@ CONVICTED = {
     "prune-without-a-mark": ("pruned", {STALE}),
 }
 #: Those that a mode makes wrong, by ``test_modes``.
-CONVICTED_OF_MODES = {"count-from-the-end", "outdate-nothing", "never-too-old"}
+CONVICTED_OF_MODES = {
+    "count-from-the-end",
+    "outdate-nothing",
+    "never-too-old",
+    "vouch-without-looking",
+}
 
 
 @pytest.mark.on("sqlite-wal")

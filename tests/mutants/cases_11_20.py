@@ -201,7 +201,7 @@ MUTANTS = [
         "finalizer-holds-the-pool",
         "side.py",
         "weakref.finalize(self, dbapi_connection.close)",
-        "weakref.finalize(self, fairy.close)",
+        "weakref.finalize(self, lambda engine=self._engine: dbapi_connection.close())",
         ("test_bad_days.py::test_manager_takes_its_connections_along",),
     ),
     Mutant(
@@ -214,8 +214,8 @@ MUTANTS = [
     Mutant(
         "driver-errors-not-wrapped",
         "side.py",
-        "        with driver_errors(self._engine.dialect):\n            pooled = ",
-        "        if True:\n            pooled = ",
+        "    with driver_errors(engine.dialect):\n        pooled = ",
+        "    if True:\n        pooled = ",
         ("test_bad_days.py::test_database_gone_and_back",),
     ),
     Mutant(

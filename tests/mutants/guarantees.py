@@ -392,8 +392,8 @@ MUTANTS = [
     Mutant(
         "checks-take-a-connection-of-the-pool",
         "side.py",
-        "self._engine.pool.recreate().connect()",
-        "self._engine.pool.connect()",
+        "engine.pool.recreate().connect()",
+        "engine.pool.connect()",
         _tests(G10, "g10_a_pool_of_one"),
     ),
     Mutant(
@@ -477,6 +477,41 @@ MUTANTS = [
         "        self.last_look.forget()\n        self.pruner.stop()\n",
         "        self.pruner.stop()\n",
         ("test_freshness.py::test_bounded_serves_nothing_after_close",),
+    ),
+    Mutant(
+        "a-commit-is-not-told",
+        "listener.py",
+        "            line.tell()\n",
+        "            pass\n",
+        ("test_push.py::test_an_idle_process_becomes_fresh",),
+    ),
+    Mutant(
+        "the-heartbeat-is-left-out",
+        "listener.py",
+        "                due = now + heartbeat\n",
+        "                due = now + 1_000_000\n",
+        ("test_push.py::test_a_writer_that_tells_nobody",),
+    ),
+    Mutant(
+        "the-listener-outlives-close",
+        "access.py",
+        "            self._listener.stop()  # first: its look would open and vouch again\n",
+        "            pass\n",
+        ("test_push.py::test_close_ends_the_thread",),
+    ),
+    Mutant(
+        "the-listener-keeps-its-manager",
+        "listener.py",
+        "                args=(line, weakref.ref(self)),\n",
+        "                args=(line, lambda: self),\n",
+        ("test_push.py::test_a_manager_takes_its_thread_along",),
+    ),
+    Mutant(
+        "the-parents-listener-is-the-childs",
+        "access.py",
+        "            self._listener.after_fork()\n",
+        "            pass\n",
+        ("test_push.py::test_fork",),
     ),
     Mutant(
         "the-header-is-read-after-the-statement",
