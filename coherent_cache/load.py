@@ -48,11 +48,13 @@ class Chain:
 class Flight:
     """A load that others may wait for."""
 
-    __slots__ = ("chain", "future", "label")
+    __slots__ = ("chain", "failed", "future", "label")
 
     def __init__(self, chain: Chain, label: int) -> None:
         self.chain = chain
         self.label = label
+        #: The load whose retriever raised.
+        self.failed: Load | None = None
         #: Set to the entry, to the retriever's exception, or to None if there is nothing to share.
         self.future: Future[Entry | None] = Future()
 
@@ -111,6 +113,20 @@ class Load:
         if manager is self.manager:  # labels of two managers cannot be compared
             self.keys |= entry.keys
             self.label = min(self.label, entry.label)
+
+    def absorb_failure(self, failed: Load) -> None:
+        """A cached value that the retriever asked for could not be computed.  It may go on without:
+        then its result depends on all that the failed load had read.
+
+        (Test: test_case_16_computed_from_an_inner_failure.)
+        """
+        self.owners |= failed.owners
+        for transaction, label in failed.touched.items():
+            self.touch(transaction, label)
+        self.ended |= failed.ended
+        if failed.manager is self.manager:
+            self.keys |= failed.keys
+            self.label = min(self.label, failed.label)
 
     def result(self, value: Any) -> Entry:
         """The entry for what the retriever returned."""

@@ -41,6 +41,7 @@ class _Read:
     __slots__ = (
         "chain",
         "changes",
+        "failed",
         "is_request",
         "once",
         "owner",
@@ -61,6 +62,8 @@ class _Read:
         self.changes = self.view.changes
         self.owner = current_owner()
         self.parent = current_load.get()
+        #: A load that ended with an error.
+        self.failed: Load | None = None
         self.chain: Chain = self.parent.chain if self.parent is not None else Chain()
 
     def keep(self, entry: Entry) -> Entry:
@@ -213,7 +216,7 @@ class Loader:
                 read.slot, read.chain, wanted=read.view.label, label=self._store.label
             )
             if leads:
-                with _Landing(self._flights, read.slot, flight) as landing:
+                with _Landing(self._flights, read, flight) as landing:
                     # Another flight may have landed since we looked.
                     landing.entry = self._from_store(read) or self._bring(read, compute)
                     return landing.entry
@@ -236,7 +239,7 @@ class Loader:
                 read.slot, read.chain, wanted=read.view.label, label=self._store.label
             )
             if leads:
-                with _Landing(self._flights, read.slot, flight) as landing:
+                with _Landing(self._flights, read, flight) as landing:
                     landing.entry = self._from_store(read) or await self._abring(read, compute)
                     return landing.entry
             try:
@@ -258,7 +261,12 @@ class Loader:
         the value from another's load, keeps it, and only then writes.
         (Test: test_case_03_taken_from_another_request_after_the_del.)
         """
-        entry = flight.future.result()  # raises what the retriever raised
+        try:
+            entry = flight.future.result()
+        except Exception:  # what the retriever raised
+            if read.parent is not None and flight.failed is not None:
+                read.parent.absorb_failure(flight.failed)
+            raise
         if entry is None or entry.label < read.view.label:
             return None
         if self._hides(read.scope, entry.keys):
@@ -417,9 +425,9 @@ def _patience(read: _Read) -> float | None:
 class _Landing:
     """A flight that lands whatever happens to its leader."""
 
-    def __init__(self, flights: Flights, slot: Slot, flight: Flight) -> None:
+    def __init__(self, flights: Flights, read: _Read, flight: Flight) -> None:
         self._flights = flights
-        self._slot = slot
+        self._read = read
         self._flight = flight
         self.entry: Entry | None = None
 
@@ -428,12 +436,13 @@ class _Landing:
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         if isinstance(error, Exception):
-            self._flights.fail(self._slot, self._flight, error)
+            self._flight.failed = self._read.failed
+            self._flights.fail(self._read.slot, self._flight, error)
             return
         # A leader that was cancelled or interrupted says nothing about the value.
         entry = self.entry if error is None else None
         shared = entry if entry is not None and not entry.owners else None
-        self._flights.land(self._slot, self._flight, shared)
+        self._flights.land(self._read.slot, self._flight, shared)
 
 
 class _Loading:
@@ -442,6 +451,7 @@ class _Loading:
 
     def __init__(self, core: Core, read: _Read, load: Load) -> None:
         self._load = load
+        self._read = read
         self._view = None if read.is_request else open_view(core, read.view, request=False)
 
     def __enter__(self) -> None:
@@ -452,8 +462,12 @@ class _Loading:
         self._memo = current_memo.get()
         current_memo.set(NO_MEMO)
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         current_memo.set(self._memo)
         if self._view is not None:
             self._view.__exit__()
         current_load.set(self._outer)
+        if error is not None:
+            self._read.failed = self._load
+            if self._read.parent is not None:
+                self._read.parent.absorb_failure(self._load)

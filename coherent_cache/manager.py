@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -518,7 +519,11 @@ def _keeper_of(core: Core, given: Any) -> Keeper:
     from .snapshot.config import as_snapshot
     from .snapshot.keeper import Keeper
 
-    return Keeper(core, as_snapshot(given))
+    found = as_snapshot(given)
+    database = core.engine.url.database if core.engine.dialect.name == "sqlite" else None
+    if database and os.path.abspath(database) == os.path.abspath(found.path):
+        raise ConfigurationError(f"snapshot= is the database's own file: {database!r}")
+    return Keeper(core, found)
 
 
 def _keys_of(target: Any, attribute: str) -> frozenset[str]:

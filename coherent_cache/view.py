@@ -18,7 +18,7 @@ class View:
 
     The figures are for showing: how many values were there (*hits*; *tier_hits* of them in the
     tier, the others in this process) or had to be computed (*misses*), how many checks of the
-    ledger were made and how long they took together.  A value that the request reads again is not
+    ledger were made and how long they took together.  What the same object reads again is not
     counted again.
     """
 

@@ -11,7 +11,7 @@ from filelock import FileLock
 from flask import Flask
 from sqlalchemy import URL, make_url
 
-from .sharing import tier_at
+from .sharing import snapshot_at, tier_at
 
 KIB = 1024
 _DRIVERS = {
@@ -39,13 +39,14 @@ DEFAULTS: dict[str, Any] = {
 
 
 def configure(app: Flask, overrides: dict[str, Any] | None = None) -> None:
-    """Set defaults, then FLASK_* variables, then DATABASE_URL and WIKI_TIER, then the overrides."""
+    """Set defaults, then FLASK_* variables, then those named below, then the overrides."""
     app.config.from_mapping(DEFAULTS)
     app.config.from_prefixed_env()
     if "DATABASE_URL" in os.environ:
         app.config["DATABASE_URL"] = os.environ["DATABASE_URL"]
-    if "WIKI_TIER" in os.environ:
-        app.config["WIKI_TIER"] = os.environ["WIKI_TIER"]
+    for name in ("WIKI_TIER", "WIKI_SNAPSHOT"):
+        if name in os.environ:
+            app.config[name] = os.environ[name]
     app.config.from_mapping(overrides or {})
     instance = Path(app.instance_path)
     instance.mkdir(parents=True, exist_ok=True)
@@ -57,6 +58,10 @@ def configure(app: Flask, overrides: dict[str, Any] | None = None) -> None:
     if app.config.get("WIKI_TIER"):
         app.config["COHERENT_CACHE_TIER"] = tier_at(
             app.config["WIKI_TIER"], app.config["SECRET_KEY"]
+        )
+    if app.config.get("WIKI_SNAPSHOT"):
+        app.config["COHERENT_CACHE_SNAPSHOT"] = snapshot_at(
+            app.config["WIKI_SNAPSHOT"], app.config["SECRET_KEY"]
         )
 
 

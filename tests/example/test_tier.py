@@ -77,3 +77,17 @@ def test_a_worker_starts_with_what_another_has_computed(server: Server) -> None:
 
 def test_without_a_tier_the_foot_does_not_speak_of_it(person: Person) -> None:
     assert "tier" not in person.get("/wiki/Calls").words
+
+
+def test_a_worker_starts_with_what_was_in_memory_before(filled: Path, tmp_path: Path) -> None:
+    shutil.copy(filled / "wiki.sqlite", tmp_path / "wiki.sqlite")
+
+    def first_answer() -> str:
+        app = make_app(tmp_path, WIKI_SNAPSHOT=str(tmp_path / "values"))
+        try:
+            return through(app.test_client(use_cookies=False)).get("/wiki/Calls").words
+        finally:
+            close(app)
+
+    assert " 0 misses " not in first_answer()
+    assert " 0 misses " in first_answer()

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import select
+from sqlalchemy.exc import NoResultFound
 from sqlalchemy.pool import QueuePool
 
 from coherent_cache import RecursiveRetrieverError, cached, loading
@@ -391,3 +392,74 @@ def test_case_16_pool_of_one_through_everything(worker: Worker, other: Worker) -
         connection.execute(page.select()).all()
         assert site.frame == "[A, B]"
     assert other.wiki.names == {"A", "B"}
+
+
+class Lenient:
+    """A component that has something to show in place of what fails."""
+
+    def __init__(self, env: Worker) -> None:
+        self.env = env
+        self.before: Callable[[], None] = lambda: None
+
+    @cached
+    def inner(self) -> str:
+        self.before()
+        with self.env.cache_manager.connect() as connection:
+            text: str = connection.execute(
+                select(page.c.text).where(page.c.name == "a")
+            ).scalar_one()
+        return text
+
+    @cached
+    def outer(self) -> str:
+        try:
+            return self.inner
+        except NoResultFound:
+            return "nothing there"
+
+
+def test_case_16_computed_from_an_inner_failure(worker: Worker, other: Worker) -> None:
+    # The one who fails is what the value depends on.
+    shown = Lenient(worker)
+    with worker.cache_manager.request():
+        assert shown.outer == "nothing there"
+        with worker.cache_manager.begin() as connection:
+            put(connection, "a", "uncommitted")
+            del shown.inner
+            assert shown.outer == "uncommitted"
+            connection.rollback()
+    assert shown.outer == Lenient(other).outer == "nothing there"
+    other.write("a", "new")
+    del Lenient(other).inner
+    assert shown.outer == "new"
+
+
+def test_case_16_computed_from_an_inner_failure_of_another_thread(worker: Worker) -> None:
+    # Who waited for a load that failed depends on what that had read.
+    shown, arrived, go_on = Lenient(worker), threading.Event(), threading.Event()
+
+    def stop() -> None:
+        arrived.set()
+        assert go_on.wait(SECONDS)
+
+    shown.before = stop
+    flights = worker.cache_manager._loader._flights
+    join = flights.join_or_lead
+
+    def joined(slot: Any, *arguments: Any, **options: Any) -> Any:
+        found = join(slot, *arguments, **options)
+        if not found[1]:
+            go_on.set()
+        return found
+
+    flights.join_or_lead = joined  # type: ignore[method-assign]
+    with ThreadPoolExecutor(2) as pool:
+        inner = pool.submit(lambda: shown.inner)
+        assert arrived.wait(SECONDS)
+        shown.before = lambda: None
+        outer = pool.submit(lambda: shown.outer)
+        assert outer.result(SECONDS) == "nothing there"
+        assert isinstance(inner.exception(SECONDS), NoResultFound)
+    worker.write("a", "new")
+    del shown.inner
+    assert shown.outer == "new"

@@ -639,4 +639,21 @@ MUTANTS = [
             "::test_a_value_that_is_read_while_another_key_is_invalidated_stays",
         ),
     ),
+    Mutant(
+        "what-failed-within-is-no-dependency",
+        "loading.py",
+        "                self._read.parent.absorb_failure(self._load)\n",
+        "                pass\n",
+        ("hard_cases/test_case_16_nested.py::test_case_16_computed_from_an_inner_failure",),
+    ),
+    Mutant(
+        "what-failed-for-another-is-no-dependency",
+        "loading.py",
+        "                read.parent.absorb_failure(flight.failed)\n",
+        "                pass\n",
+        (
+            "hard_cases/test_case_16_nested.py"
+            "::test_case_16_computed_from_an_inner_failure_of_another_thread",
+        ),
+    ),
 ]

@@ -518,3 +518,10 @@ def test_no_directory(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert caplog.text.count("was not saved") == 1
     manager.engine.dispose()
     assert sorted(os.listdir(tmp_path)) == ["file", "test.db"]
+
+
+@pytest.mark.on("sqlite-wal")
+def test_not_over_the_database(worker: Worker) -> None:
+    path = str(worker.database.url.database)
+    with pytest.raises(ConfigurationError, match="database's own file"):
+        CacheManager(worker.engine, snapshot=path)
