@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import signal
+import sys
 
 from . import machine, registry, results
 from .registry import Options
@@ -11,6 +13,8 @@ from .tables import Table, render
 
 def main() -> None:
     """Read the command line and do what it says."""
+    # Servers that were started end with it, however it ends.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     parser = argparse.ArgumentParser(prog="python -m benchmarks")
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(registry.NAMES))
     parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds")
