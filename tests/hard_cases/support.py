@@ -136,12 +136,15 @@ def stored(database: Database, name: str = "Front") -> str | None:
 
 
 def ledger_rows(database: Database, columns: str = "generation") -> list[Any]:
-    """The rows of the ledger, oldest first."""
+    """The rows of the ledger that are invalidations, oldest first."""
     columns = "`key`" if columns == "key" and database.kind == "mariadb" else columns
     engine = database.engine()
     with engine.connect() as connection:
         rows = connection.execute(
-            text(f"SELECT {columns} FROM cache WHERE generation > 0 ORDER BY generation")
+            text(
+                f"SELECT {columns} FROM cache WHERE generation > 0 AND lane >= 0 "
+                f"ORDER BY generation"
+            )
         ).all()
     engine.dispose()
     return [tuple(row) for row in rows]
