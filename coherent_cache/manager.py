@@ -264,6 +264,48 @@ class CacheManager:
         else:
             self.core.store.evict(_slot_of(target, attribute))
 
+    # Many values, and the tier
+
+    def prefetch(self, *targets: Any) -> int:
+        """Bring into this process's memory what the tier has of many values, by one question to it
+        and two to the ledger; return how many came.
+
+        A target is a key, or a pair of an object and the name of a cached attribute.  Nothing is
+        computed, and what is in memory already is not asked for.  Reading the values afterwards is
+        as it always is.  0 without a tier.
+        """
+        slots = [slot for slot in map(_target, targets) if self.core.store.get(slot) is None]
+        if self._shared is None or not slots:
+            return 0
+        found = self._shared.find_many(slots, list(current_scope().transactions(self.core)))
+        return sum(self.core.store.publish(entry.slot, entry) for entry in found)
+
+    async def aprefetch(self, *targets: Any) -> int:
+        """`prefetch` on an asynchronous engine; the tier is asked in the event loop's thread."""
+        return await spawn(lambda: self.prefetch(*targets))
+
+    def share(self, *targets: Any) -> int:
+        """Put into the tier what this process has in memory of many values (with no target: of
+        all), by one question to the ledger, one look and one message to the tier; return how many
+        could be put.
+
+        Values go there by themselves when they are computed; this is for a tier that was away then,
+        or was flushed, and for what came back from a snapshot.  0 without a tier.
+        """
+        if self._shared is None:
+            return 0
+        store = self.core.store
+        if targets:
+            kept = [store.get(slot) for slot in map(_target, targets)]
+            entries = [entry for entry in kept if entry is not None]
+        else:
+            entries = store.most_used()
+        return self._shared.put_many(entries, list(current_scope().transactions(self.core)))
+
+    async def ashare(self, *targets: Any) -> int:
+        """`share` on an asynchronous engine; the tier is told in the event loop's thread."""
+        return await spawn(lambda: self.share(*targets))
+
     # Generations
 
     def generation(self, target: Any, attribute: str | None = None) -> str | None:
@@ -536,6 +578,11 @@ def _slot_of(target: Any, attribute: str | None) -> Slot:
         return Slot(check_key(target))
     slot: Slot = _descriptor(target, attribute).slot_of(target)
     return slot
+
+
+def _target(target: Any) -> Slot:
+    """The slot of a key, or of a pair of an object and the name of an attribute."""
+    return _slot_of(*target) if isinstance(target, tuple) else _slot_of(target, None)
 
 
 def _descriptor(target: Any, attribute: str) -> Any:

@@ -20,13 +20,13 @@ Only what the store has accepted is put: what a committed reader could have comp
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from sqlalchemy.exc import DBAPIError
 
 from .core import Core
-from .entry import Entry, Slot, Variant
+from .entry import Entry, Slot, Variant, Waiting
 from .greenlets import spawn
 from .once import Mutex
 from .points import point
@@ -58,6 +58,14 @@ class ValueTier(Protocol):
         self, key: str, variant: str, generation: str, dependencies: Mapping[str, str], value: Any
     ) -> None:
         """Let others find *value*, if it can be."""
+        ...
+
+    def find_many(self, places: Sequence[tuple[str, str, str]]) -> Sequence[Found | None]:
+        """`find` for several at once."""
+        ...
+
+    def put_many(self, values: Iterable[tuple[str, str, str, Mapping[str, str], Any]]) -> int:
+        """`put` for several at once; return how many could be put."""
         ...
 
     def mutex(self, key: str, variant: str, generation: str) -> Mutex | None:
@@ -160,10 +168,57 @@ class SharedValues:
         return self._check(transactions) and self._store.holds(entry)
 
     def _put(self, entry: Entry, generations: Mapping[str, str]) -> None:
+        self._tier.put(*self._place(entry, generations))
+
+    def _place(
+        self, entry: Entry, generations: Mapping[str, str]
+    ) -> tuple[str, str, str, Mapping[str, str], Any]:
         others = {key: text for key, text in generations.items() if key != entry.key}
         variant = variant_of(entry.slot)
         assert variant is not None
-        self._tier.put(entry.key, variant, generations[entry.key], others, entry.value)
+        return entry.key, variant, generations[entry.key], others, entry.value
+
+    # Many at once
+
+    def find_many(self, slots: Iterable[Slot], transactions: Iterable[Transaction]) -> list[Entry]:
+        """Return what the tier has of *slots*, by one question to it and at most two to the ledger;
+        in the order of `look`, with the same proof."""
+        named = [(slot, variant) for slot in slots if (variant := variant_of(slot)) is not None]
+        label = self._store.label
+        generations = self._generations([slot.key for slot, _ in named], transactions)
+        asked = [(slot, variant) for slot, variant in named if slot.key in generations]
+        found = self._tier.find_many(
+            [(slot.key, variant, generations[slot.key]) for slot, variant in asked]
+        )
+        pairs = [(slot, each) for (slot, _), each in zip(asked, found, strict=True) if each]
+        others = {key for _, each in pairs for key in each.dependencies}
+        known = self._generations(list(others), transactions) if others else {}
+        return [
+            Entry(slot, each.value, label, others=frozenset(each.dependencies))
+            for slot, each in pairs
+            if each.dependencies.items() <= known.items()
+        ]
+
+    def put_many(self, entries: Iterable[Entry], transactions: Iterable[Transaction]) -> int:
+        """Let others find *entries*, see `put`, by one question to the ledger, one look and one
+        message to the tier; return how many could be put."""
+        # What a snapshot had waits as bytes until somebody asks for it.
+        named = [
+            entry
+            for entry in entries
+            if variant_of(entry.slot) is not None and not isinstance(entry.variant, Waiting)
+        ]
+        keys = set().union(*[entry.keys for entry in named])
+        generations = self._generations(list(keys), transactions)
+        if not generations or not self._check(transactions):
+            return 0
+        return self._tier.put_many(
+            [
+                self._place(entry, {key: generations[key] for key in entry.keys})
+                for entry in named
+                if entry.keys <= generations.keys() and self._store.holds(entry)
+            ]
+        )
 
     # The ledger
 

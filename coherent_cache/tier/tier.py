@@ -11,7 +11,7 @@ import hashlib
 import logging
 import threading
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -116,11 +116,19 @@ class Tier:
     def find(self, key: str, variant: str, generation: str) -> Opened | None:
         """Return the value that stands there with what it depends on, or None.  I/O; raises
         nothing for a server's sake, nor for what is found."""
-        address = self._address(key, variant, generation)
-        (payload,) = self._chain.get([address])
+        (found,) = self.find_many([(key, variant, generation)])
+        return found
+
+    def find_many(self, places: Sequence[tuple[str, str, str]]) -> list[Opened | None]:
+        """`find` for several keys, variants and generations, with one question to each layer."""
+        payloads = self._chain.get([self._address(*place) for place in places])
+        return [self._open(*each) for each in zip(payloads, places, strict=True)]
+
+    def _open(self, payload: bytes | None, place: tuple[str, str, str]) -> Opened | None:
         if payload is None:
             self._count("missed")
             return None
+        key, variant, generation = place
         try:
             opened = self._envelope.open(payload, key=key, variant=variant, generation=generation)
         except BadPayload as error:
@@ -135,15 +143,24 @@ class Tier:
     ) -> None:
         """Let others find *value*.  One that cannot be serialised, or is too large, stays in this
         process: it is counted, with one warning for each key.  I/O; raises nothing."""
-        try:
-            payload = self._envelope.seal(key, variant, generation, dependencies, value)
-        except NotSerializable as error:
-            self._stays("not_serializable", key, error)
-        except TooLarge as error:
-            self._stays("too_large", key, error)
-        else:
-            self._chain.put({self._address(key, variant, generation): payload})
-            self._count("put")
+        self.put_many([(key, variant, generation, dependencies, value)])
+
+    def put_many(self, values: Iterable[tuple[str, str, str, Mapping[str, str], Any]]) -> int:
+        """`put` for several, with one message to each layer; return how many could leave the
+        process."""
+        payloads: dict[str, bytes] = {}
+        for key, variant, generation, dependencies, value in values:
+            try:
+                payload = self._envelope.seal(key, variant, generation, dependencies, value)
+            except NotSerializable as error:
+                self._stays("not_serializable", key, error)
+            except TooLarge as error:
+                self._stays("too_large", key, error)
+            else:
+                payloads[self._address(key, variant, generation)] = payload
+                self._count("put")
+        self._chain.put(payloads)
+        return len(payloads)
 
     def mutex(self, key: str, variant: str, generation: str) -> Mutex | None:
         """Return the lock that all processes share for that value; None if no layer has such."""

@@ -153,4 +153,18 @@ MUTANTS = [
         "            self._turns.leave(turn.place)\n",
         (f"{ONCE}cancelled_while_it_takes_the_lock",),
     ),
+    Mutant(
+        "share-whatever-is-in-memory",
+        "shared.py",
+        "                if entry.keys <= generations.keys() and self._store.holds(entry)\n",
+        "                if entry.keys <= generations.keys()\n",
+        ("tier/test_many.py::test_what_is_old_in_memory_is_not_put",),
+    ),
+    Mutant(
+        "prefetch-whatever-it-depends-on",
+        "shared.py",
+        "            if each.dependencies.items() <= known.items()\n",
+        "",
+        ("tier/test_many.py::test_what_was_invalidated_is_not_brought",),
+    ),
 ]

@@ -7,7 +7,7 @@ import os
 import pickle
 import threading
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,7 +33,25 @@ class Lock:
         self._lock.release()
 
 
-class Shelf:
+class Many:
+    """Several at once: one after the other."""
+
+    def find_many(self, places: Sequence[tuple[str, str, str]]) -> list[Kept | None]:
+        return [self.find(*place) for place in places]
+
+    def put_many(self, values: Iterable[tuple[str, str, str, Mapping[str, str], Any]]) -> int:
+        return sum(self.put(*value) is None for value in values)
+
+    def find(self, key: str, variant: str, generation: str) -> Kept | None:
+        raise NotImplementedError
+
+    def put(
+        self, key: str, variant: str, generation: str, dependencies: Mapping[str, str], value: Any
+    ) -> None:
+        raise NotImplementedError
+
+
+class Shelf(Many):
     """Keeps everything, for ever, and counts."""
 
     def __init__(self) -> None:
@@ -55,7 +73,7 @@ class Shelf:
         return Lock(self.locks[key, variant, generation])
 
 
-class Directory:
+class Directory(Many):
     """The same in files, for processes."""
 
     def __init__(self, path: Path) -> None:
