@@ -171,11 +171,17 @@ class SideConnection:
         if index is not None:
             index.close()  # first: what it reads is vouched for by the connection
         connection, self._connection = self._connection, None
-        self._cursor = self._fetch = None
+        cursor, self._cursor = self._cursor, None
+        self._fetch = None
         if connection is None:
             return
         self._detach_finalizer()
         try:
+            # First: an error that somebody holds knows the cursor, and SQLite keeps a connection,
+            # and its lock on the file, until the last statement of it is gone.
+            # (Test: test_del_on_a_read_only_database.)
+            if cursor is not None and self._engine.dialect.name == "sqlite":
+                cursor.close()
             # Not through the pool's object: detached from an asynchronous pool it may cut the
             # driver's connection off, or not close it at all.
             self._engine.dialect.do_close(connection)
