@@ -96,12 +96,16 @@ def _prune_without_a_mark() -> None:
 def open_whatever_is_there() -> None:
     """What stands at an address is taken for what was put there: neither its seal is verified nor
     what it was sealed for.  (Right, as long as nobody else writes.)"""
+    from coherent_cache.errors import BadPayload
     from coherent_cache.sealing.envelope import Envelope, _texts
     from coherent_cache.sealing.seals import Seals
 
     def dependencies(self: Envelope, fields: bytes, expected: Any) -> dict[str, str]:
-        texts = [text.decode() for text in _texts(fields)[6:]]
-        return dict(zip(texts[::2], texts[1::2], strict=True))
+        try:
+            texts = [text.decode() for text in _texts(fields)[6:]]
+            return dict(zip(texts[::2], texts[1::2], strict=True))
+        except ValueError as error:  # the flipped byte is one of these
+            raise BadPayload("fields") from error
 
     Seals.verify = lambda *_: True  # type: ignore[method-assign,assignment]
     Envelope._check_fields = dependencies  # type: ignore[method-assign]
