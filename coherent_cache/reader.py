@@ -134,7 +134,8 @@ class Reader:
         # asked for by the next check.  (Test: test_committed_while_a_check_is_under_way.)
         state = self._side.state()
         self._apply(self._ledger.read(self._side.run, position), state)
-        self._side.map_state()
+        if self._side.wants_state:
+            self._side.map_state()
 
     def _apply(self, news: News, state: bytes | None) -> None:
         # Applied first, then the position: an error in between reads the same news again.

@@ -50,7 +50,8 @@ class SideConnection:
     """
 
     def __init__(self, engine: Engine, ledger: Ledger, *, shared_memory: bool = False) -> None:
-        self._shared_memory = shared_memory
+        #: Whether `state` is to tell something, and may.
+        self.wants_state = shared_memory
         self._wal_index: WalIndex | None = None
         #: The session in which the wal-index was looked for.
         self._looked_in = 0
@@ -109,13 +110,13 @@ class SideConnection:
 
     def map_state(self) -> None:
         """Make `state` work, if it can, for the connection that is open and has read."""
-        if not self._shared_memory or self._looked_in == self.session:
+        if not self.wants_state or self._looked_in == self.session:
             return
         self._looked_in = self.session
         if self._path and self._connection is not None:
             self._wal_index = map_wal_index(self._path)
         if self._wal_index is None:
-            self._shared_memory = False
+            self.wants_state = False
             _log.info("there is no shared memory to be trusted for this database: checks ask it")
 
     def can_fetch(self, session: int) -> bool:

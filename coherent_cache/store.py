@@ -115,6 +115,8 @@ class Store:
     @point(before="check: news read, not applied", after="check: news applied, position not moved")
     def apply(self, news: News) -> None:
         """Drop what the ledger reports, and count the reading if it brought anything."""
+        if news.complete and not news.keys:
+            return
         with self._lock:
             if not news.complete:
                 self._label += 1

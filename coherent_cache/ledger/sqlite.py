@@ -19,6 +19,7 @@ from sqlalchemy.engine import Dialect
 from ..keys import from_stored
 from ..schema import LedgerTables
 from .base import (
+    MARK,
     MARKS,
     NEWS_LIMIT,
     PRUNED_AT_ONCE,
@@ -48,7 +49,7 @@ class SQLiteLedger(Ledger):
     def __init__(self, tables: LedgerTables, dialect: Dialect) -> None:
         super().__init__(tables, dialect)
         self._statement = self.sql(
-            f"SELECT generation, token, lane, {self.key_column} FROM {self.log_name} "
+            f"SELECT generation, token, {self.key_column} FROM {self.log_name} "
             f"WHERE generation >= ? ORDER BY generation LIMIT {NEWS_LIMIT + 2}"
         )
 
@@ -66,7 +67,7 @@ class SQLiteLedger(Ledger):
         if len(rows) == 1:
             return News(position)
         newest = _Position(*rows[-1][:2])
-        return News(newest, frozenset([from_stored(row[3]) for row in rows[1:] if row[2] != MARKS]))
+        return News(newest, frozenset([from_stored(row[2]) for row in rows[1:] if row[2] != MARK]))
 
     def catch_up(self, execute: Execute, position: _Position | None) -> News:
         """See `Ledger.catch_up`."""
@@ -99,7 +100,8 @@ class SQLiteLedger(Ledger):
             self.delete_rows(execute, rows)
             return
         end = self._newest_row(execute) - max(keep, 1)
-        if len(self._rows_up_to(execute, end, least)) >= least:
+        oldest = self._rows_up_to(execute, end, 1)
+        if oldest and end - oldest[0] + 1 >= least:  # hardly a number between is missing
             self.mark(execute, end)
 
     def _newest_row(self, execute: Execute) -> int:
