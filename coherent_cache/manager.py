@@ -550,7 +550,13 @@ def _tier_of(given: Any) -> ValueTier | None:
     """What is given for a tier, which needs dogpile.cache only if it is."""
     if given is None:
         return None
-    from .tier import as_tier
+    try:
+        from .tier import as_tier
+    except ImportError as error:
+        raise ConfigurationError(
+            f"a tier needs dogpile.cache ({error}): pip install coherent-cache[tier], or [redis] or "
+            f"[memcached] with the client of the server"
+        ) from error
 
     tier: ValueTier = as_tier(given)
     return tier

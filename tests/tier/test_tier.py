@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -158,3 +159,9 @@ def test_a_server_that_goes_and_comes_back(
             assert one.read("a") == two.read("a") == str(number)
     assert two.cache_manager.statistics.loads == 10
     assert len([r for r in caplog.records if "does not answer" in r.getMessage()]) == 1
+
+
+def test_without_dogpile_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "coherent_cache.tier", None)
+    with pytest.raises(ConfigurationError, match=r"coherent-cache\[tier\]"):
+        CacheManager(create_engine("sqlite://"), tier="redis://localhost")
