@@ -554,8 +554,8 @@ def _tier_of(given: Any) -> ValueTier | None:
         from .tier import as_tier
     except ImportError as error:
         raise ConfigurationError(
-            f"a tier needs dogpile.cache ({error}): pip install coherent-cache[tier], or [redis] or "
-            f"[memcached] with the client of the server"
+            f"a tier needs dogpile.cache ({error}): pip install coherent-cache[tier], or [redis] "
+            f"or [memcached] with the client of the server"
         ) from error
 
     tier: ValueTier = as_tier(given)
