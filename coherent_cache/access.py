@@ -232,6 +232,13 @@ class LedgerAccess:
             self._raise(error)
             raise
 
+    def may_ask_beside(self, transactions: Iterable[Transaction]) -> bool:
+        """Whether a question beside *transactions* cannot have to wait for them: on SQLite, with a
+        rollback journal, it would wait for ourselves if one of them has a lock on the file."""
+        return self._engine.dialect.name != "sqlite" or not any(
+            transaction.watch.holds_lock(transaction) for transaction in transactions
+        )
+
     def generations(
         self, keys: Sequence[str], transactions: Iterable[Transaction], *, whole: bool = False
     ) -> dict[str, str]:
@@ -243,10 +250,8 @@ class LedgerAccess:
         self.require_greenlet()
         if self._memory:
             return {}  # nobody else has this database
-        if self._engine.dialect.name == "sqlite" and any(
-            transaction.watch.holds_lock(transaction) for transaction in transactions
-        ):
-            return {}  # with a rollback journal the question might wait for ourselves
+        if not self.may_ask_beside(transactions):
+            return {}
         ask = all_generations if whole else generations
         reader = self._current().reader
         try:

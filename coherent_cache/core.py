@@ -98,7 +98,7 @@ class Core:
             self.access.check(list(scope.transactions(self)))
             self._count(view, start)
         if self.keeper is not None:
-            self.keeper.looked(list(scope.transactions(self)))
+            self.keeper.looked(scope.transactions(self))
         self._looked(view, commits)
 
     async def acheck(self, view: View, scope: Scope) -> None:
@@ -111,7 +111,7 @@ class Core:
             await self.access.acheck(list(scope.transactions(self)))
             self._count(view, start)
         if self.keeper is not None:
-            await self.keeper.alooked(list(scope.transactions(self)))
+            await self.keeper.alooked(scope.transactions(self))
         self._looked(view, commits)
 
     def _count(self, view: View, start: float) -> None:
@@ -165,6 +165,10 @@ class Core:
             if connection.engine.pool is watch.engine.pool:
                 return watch
         return None
+
+    def transactions_around(self) -> list[Transaction]:
+        """The transactions that are open around the caller."""
+        return list(current_scope().transactions(self))
 
     def transaction_of(self, connection: Connection) -> Transaction | None:
         """The open transaction of *connection*, if it is one of ours."""

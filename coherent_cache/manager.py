@@ -25,7 +25,7 @@ from .ledger import Execute, LedgerStatus
 from .loading import Loader
 from .once import Once, Turns, check_once
 from .recall import generation_of, recall
-from .scope import current_scope, current_view, open_view
+from .scope import current_view, open_view
 from .sessions import SessionWatch
 from .shared import SharedValues, ValueTier
 from .source import ConnectionSource, SourceWatch
@@ -277,7 +277,7 @@ class CacheManager:
         slots = [slot for slot in map(_target, targets) if self.core.store.get(slot) is None]
         if self._shared is None or not slots:
             return 0
-        found = self._shared.find_many(slots, list(current_scope().transactions(self.core)))
+        found = self._shared.find_many(slots, self.core.transactions_around())
         return sum(self.core.store.publish(entry.slot, entry) for entry in found)
 
     async def aprefetch(self, *targets: Any) -> int:
@@ -300,7 +300,7 @@ class CacheManager:
             entries = [entry for entry in kept if entry is not None]
         else:
             entries = store.most_used()
-        return self._shared.put_many(entries, list(current_scope().transactions(self.core)))
+        return self._shared.put_many(entries, self.core.transactions_around())
 
     async def ashare(self, *targets: Any) -> int:
         """`share` on an asynchronous engine; the tier is told in the event loop's thread."""
@@ -465,11 +465,11 @@ class CacheManager:
         workers that save at this moment, a minute at most.  I/O.  Raises `ConfigurationError`
         without a snapshot, and `OSError`.
         """
-        return self._keeper().save(list(current_scope().transactions(self.core)))
+        return self._keeper().save(self.core.transactions_around())
 
     async def asave_snapshot(self) -> int:
         """`save_snapshot` on an asynchronous engine."""
-        return await self._keeper().asave(list(current_scope().transactions(self.core)))
+        return await self._keeper().asave(self.core.transactions_around())
 
     def _keeper(self) -> Keeper:
         if self.core.keeper is None:

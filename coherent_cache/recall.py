@@ -7,14 +7,12 @@ from typing import Any
 from .core import Core
 from .entry import Slot
 from .errors import NotKeptError
-from .scope import current_scope
 from .shared import ValueTier, variant_of
 
 
 def generation_of(core: Core, key: str) -> str | None:
     """See `CacheManager.generation`."""
-    transactions = list(current_scope().transactions(core))
-    return core.access.generations([key], transactions).get(key)
+    return core.access.generations([key], core.transactions_around()).get(key)
 
 
 def recall(core: Core, tier: ValueTier | None, slot: Slot, generation: str) -> Any:
@@ -28,7 +26,7 @@ def recall(core: Core, tier: ValueTier | None, slot: Slot, generation: str) -> A
     # look that comes after the generation was read, is of that generation (see `shared`).
     entry = core.store.get(slot)
     if entry is not None and generation_of(core, slot.key) == generation:
-        core.access.check(list(current_scope().transactions(core)))
+        core.access.check(core.transactions_around())
         if core.store.holds(entry):
             return entry.value
     raise NotKeptError(slot.key, generation)

@@ -173,7 +173,7 @@ class SharedValues:
     def _place(
         self, entry: Entry, generations: Mapping[str, str]
     ) -> tuple[str, str, str, Mapping[str, str], Any]:
-        others = {key: text for key, text in generations.items() if key != entry.key}
+        others = {key: generations[key] for key in entry.others or ()}
         variant = variant_of(entry.slot)
         assert variant is not None
         return entry.key, variant, generations[entry.key], others, entry.value
@@ -214,7 +214,7 @@ class SharedValues:
             return 0
         return self._tier.put_many(
             [
-                self._place(entry, {key: generations[key] for key in entry.keys})
+                self._place(entry, generations)
                 for entry in named
                 if entry.keys <= generations.keys() and self._store.holds(entry)
             ]

@@ -162,11 +162,8 @@ class Store:
         """All entries, those that are used most first.  Without the lock, see `get`; one that comes
         or goes meanwhile may be missing."""
         found: list[Entry] = []
-        for entry in list(self.entries.values()):
-            each: Entry | None = entry
-            while each is not None:
-                found.append(each)
-                each = each.next
+        for key in list(self.entries):
+            found.extend(self._variants(key))
         found.sort(key=_use, reverse=True)
         return found
 

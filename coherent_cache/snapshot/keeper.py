@@ -72,12 +72,12 @@ class Keeper:
 
     # From the manager's reads
 
-    def looked(self, transactions: list[Transaction]) -> None:
+    def looked(self, transactions: Iterable[Transaction]) -> None:
         """The ledger was looked at, and nothing is served yet.  Raises nothing."""
         self._restorer.looked(transactions)
         self._tick()
 
-    async def alooked(self, transactions: list[Transaction]) -> None:
+    async def alooked(self, transactions: Iterable[Transaction]) -> None:
         """`looked` in a coroutine."""
         await self._restorer.alooked(transactions)
         self._tick()

@@ -60,35 +60,38 @@ class Restorer:
         #: How many values came back.
         self.restored = 0
 
-    def looked(self, transactions: list[Transaction]) -> None:
+    def looked(self, transactions: Iterable[Transaction]) -> None:
         """The ledger was looked at: before what is in memory is served take back what the file
         has, if that was not done.  Raises nothing."""
-        if self._attempts and self._may_ask(transactions):
+        around = self._to_ask_beside(transactions)
+        if around is not None:
             try:
                 with self._mutex.held():
                     if self._attempts:
-                        self._take_back(self._file.read(), transactions)
+                        self._take_back(self._file.read(), around)
             except Exception:
                 self._failed()
 
-    async def alooked(self, transactions: list[Transaction]) -> None:
+    async def alooked(self, transactions: Iterable[Transaction]) -> None:
         """`looked` in a coroutine."""
-        if self._attempts and self._may_ask(transactions):
+        around = self._to_ask_beside(transactions)
+        if around is not None:
             try:
                 async with self._mutex.of_tasks:
                     if self._attempts:
                         records = await asyncio.to_thread(self._file.read)
-                        await spawn(self._take_back, records, transactions)
+                        await spawn(self._take_back, records, around)
             except Exception:
                 self._failed()
 
-    def _may_ask(self, transactions: list[Transaction]) -> bool:
-        """Whether the question, and others who wait for it here, cannot have to wait for the lock
-        of the caller's own transaction (SQLite): else the next look will do.
+    def _to_ask_beside(self, transactions: Iterable[Transaction]) -> list[Transaction] | None:
+        """The transactions beside which to take back now; None if there is nothing to do, or others
+        who wait for it here would wait for the caller's lock: then the next look will do.
         (Test: test_a_first_look_within_a_transaction.)"""
-        return self._core.engine.dialect.name != "sqlite" or not any(
-            transaction.watch.holds_lock(transaction) for transaction in transactions
-        )
+        if not self._attempts:
+            return None
+        around = list(transactions)
+        return around if self._core.access.may_ask_beside(around) else None
 
     def _failed(self) -> None:
         self._attempts = max(0, self._attempts - 1)
