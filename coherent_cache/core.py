@@ -16,6 +16,7 @@ from .explain import explain
 from .freshness import Freshness
 from .ledger import Execute, LaneHolder, Ledger, ledger_for
 from .pruning import Pruner
+from .resolve import note_manager
 from .schema import add_tables
 from .scope import Scope, current_scope, current_view, views_around
 from .store import Store
@@ -69,8 +70,12 @@ class Core:
             pruner=Pruner(beside, self.ledger, keep=prune_keep, every=prune_every),
         )
         #: Replaced whenever a transaction or a session begins to hide values, or to hold private
-        #: ones, anywhere in the process: what was known of them before is out of date.
+        #: ones, or a request has committed an invalidation, anywhere in the process: what views
+        #: have noted before is out of date.
         self.unrest = object()
+        #: Whether each value in the process is of this manager, see `resolve`.
+        self.is_only = False
+        note_manager(self)
         #: The engines whose transactions are watched.
         self.watches: list[EngineWatch] = []
         #: Takes values back from a snapshot, and saves them.

@@ -11,7 +11,7 @@ import inspect
 import sys
 import weakref
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar, overload
 
 from .entry import Slot, Variant
 from .errors import ConfigurationError, KeyTypeError
@@ -52,7 +52,11 @@ class CachedPropertyBase(property, Generic[_T]):
         self.owner: type | None = None
         function: Any = inspect.unwrap(retriever)
         self._slots: weakref.WeakKeyDictionary[type, _Slots]
-        self._last: tuple[type, _Slots] | None
+        #: The class that was asked for last, as mostly there is one only, and its slots: by part,
+        #: and as they are.  One tuple, so that no thread sees the class of one and the slots of
+        #: another; in a list, which the getter of a keyed attribute has.  The class comes first
+        #: only if its instances are equal to themselves alone: another one might be taken for it.
+        self.last: list[_Last] = [_NOTHING]
         #: ``module.Class.attribute``, of the class that defines it.
         self.prefix = f"{function.__module__}.{_name_of(function)}"
         self.is_async = inspect.iscoroutinefunction(retriever)
@@ -128,14 +132,14 @@ class CachedPropertyBase(property, Generic[_T]):
         Instances of a subclass, or of another class with the same name, may compute something
         else under the same key: they have values of their own.
         """
-        kept = self._last
-        if kept is not None and kept[0] is kind:
-            return kept[1]
+        kept = self.last[0]
+        if kept[2] is kind:
+            return kept[3]
         found = self._slots.get(kind)
         if found is None:
             tier = self.tier and self._is_known_by_its_name()
             found = self._slots.setdefault(kind, _Slots(kind, tier=tier))
-        self._last = (kind, found)
+        self.last[0] = (kind if found.by_identity else None, found.by_part, kind, found)
         return found
 
     def _is_known_by_its_name(self) -> bool:
@@ -152,8 +156,7 @@ class CachedPropertyBase(property, Generic[_T]):
 
     def _forget_slots(self) -> None:
         self._slots = weakref.WeakKeyDictionary()
-        # Those of the class that was asked for last: mostly there is one only.
-        self._last = None
+        self.last[0] = _NOTHING
 
     def __set__(self, instance: Any, value: Any, /) -> None:
         raise AttributeError(
@@ -231,7 +234,7 @@ class CachedProperty(CachedPropertyBase[_T]):
         # By part only where equal parts are the same part: 1 == True == 1.0.
         if type(part) is not str and type(part) is not int:
             return Slot(self._key_of_part(part), slots)
-        slot = slots.get(part)
+        slot = slots.by_part.get(part)
         if slot is None:
             slot = Slot(self._key_of_part(part), slots)
             slots.keep(part, slot)
@@ -247,33 +250,41 @@ class CachedProperty(CachedPropertyBase[_T]):
         return keyed_getter(self, self.key, self._read_part, self._read)
 
     def _read_part(self, index: int, instance: Any, part: Any) -> Any:
-        last = self._last
+        _, by_part, kind, _ = self.last[0]
         slot = None
-        if last is not None and last[0] is type(instance) and type(part) is str:
-            slot = last[1].get(part)
+        if kind is type(instance) and type(part) is str:
+            slot = by_part.get(part)
         if slot is None:
             slot = self._slot_of_part(instance, part)
         value = known(index, instance, slot, part)
         return self._read_slot(instance, slot) if value is UNKNOWN else value
 
 
-class _Slots(dict[Any, Slot], Variant):
-    """The slots of an attribute on instances of one class, by key part: the text of a key takes
-    longer to write than to find.  It is their variant, too, so it is compared by identity."""
-
-    __hash__ = object.__hash__  # type: ignore[assignment]
+class _Slots(Variant):
+    """The slots of an attribute on instances of one class, and their variant."""
 
     def __init__(self, kind: type, *, tier: bool) -> None:
+        #: By key part: the text of a key takes longer to write than to find.
+        self.by_part: dict[Any, Slot] = {}
         self.shared_as = name_for_others(kind) if tier else None
         #: Whether an instance is equal to itself only.
         self.by_identity = vars(object)["__hash__"] is kind.__hash__
 
     def keep(self, part: Any, slot: Slot) -> None:
         """Remember the slot of *part*, for a while."""
-        if len(self) >= _REMEMBERED_PARTS:
-            self.clear()
-        self[part] = slot
+        if len(self.by_part) >= _REMEMBERED_PARTS:
+            for each in list(self.by_part.values()):
+                # A value stays reachable by those slots only that are found.
+                entry, each.entry = each.entry, None
+                if entry is not None and entry.place is each:
+                    entry.place = None
+            self.by_part.clear()
+        self.by_part[part] = slot
 
+
+_Last: TypeAlias = tuple["type | None", "dict[Any, Slot]", "type | None", _Slots]
+
+_NOTHING: _Last = (None, {}, None, _Slots(object, tier=False))
 
 #: How many key parts an attribute remembers the text of, for each class.
 _REMEMBERED_PARTS = 4096

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 _NOBODY: frozenset[Any] = frozenset()
 
@@ -25,7 +25,7 @@ class Waiting(Variant):
         self.shared_as = shared_as
 
 
-class Slot(NamedTuple):
+class Slot(str):
     """Where a value lives in this process.
 
     *key* is what the ledger knows.  *variant* tells apart values that share a key and must not be
@@ -33,8 +33,24 @@ class Slot(NamedTuple):
     compared by identity.  An invalidation of the key reaches all its variants.
     """
 
+    # It is a key of dictionaries first of all: text that holds its hash is found faster than a
+    # tuple, whose hash is computed from its parts each time.  Slots that are equal have the same
+    # variant: both hold theirs, so one number is one object.
+
+    __slots__ = ("entry", "key", "variant")
+
     key: str
-    variant: object = None
+    variant: object
+    #: What the store has here, if an attribute keeps the slot and has read the value from it; see
+    #: `Store.place`.  A hint: it may be gone from the store.
+    entry: Entry | None
+
+    def __new__(cls, key: str, variant: object = None) -> Slot:
+        self = super().__new__(cls, f"{id(variant)} {key}")
+        self.key = key
+        self.variant = variant
+        self.entry = None
+        return self
 
 
 class Entry:
@@ -53,6 +69,7 @@ class Entry:
         "next",
         "others",
         "owners",
+        "place",
         "queue",
         "size",
         "uses",
@@ -69,7 +86,8 @@ class Entry:
         others: frozenset[str] | None = None,
         owners: frozenset[Any] = _NOBODY,
     ) -> None:
-        self.key, self.variant = slot
+        self.key = slot.key
+        self.variant = slot.variant
         self.value = value
         self.label = label
         #: The keys besides its own; None if there are none.
@@ -78,7 +96,9 @@ class Entry:
         # What follows belongs to the store that holds it, and is guarded by that store's lock.
         #: Another variant of the key.
         self.next: Entry | None = None
-        #: Where it stands in the order of eviction, see `eviction`.
+        #: The slot whose `Slot.entry` it is.
+        self.place: Slot | None = None
+        #: Where it stands in the order of eviction, see `eviction`; 0 if it is in no store.
         self.queue = 0
         self.uses = 0
         self.size = 0

@@ -16,7 +16,7 @@ from __future__ import annotations
 from array import array
 from collections import deque
 
-from .entry import Entry, Slot
+from .entry import Entry
 
 _SMALL, _MAIN = 1, 2
 
@@ -97,7 +97,7 @@ class Eviction:
     def _is_ghost(self, entry: Entry) -> bool:
         if not self._ghost:
             return False
-        fingerprint = hash(Slot(entry.key, entry.variant))
+        fingerprint = hash((entry.key, entry.variant))
         return self._ghost[fingerprint % len(self._ghost)] == fingerprint
 
     def _remember(self, entry: Entry) -> None:
@@ -105,5 +105,5 @@ class Eviction:
         if len(self._ghost) < count:
             # Doubled, and empty: how large the store is shows only as it fills.
             self._ghost = array("q", bytes(8 * max(1024, 2 * count)))
-        fingerprint = hash(Slot(entry.key, entry.variant))
+        fingerprint = hash((entry.key, entry.variant))
         self._ghost[fingerprint % len(self._ghost)] = fingerprint

@@ -104,32 +104,33 @@ def first(instance, now):
     # (Of two functions the getter is the faster: its frame is small.)
     try:
         memos = memo()
-        view = memos[0]
         items = memos[index]
-        if view is not None and items and type(now) is str:
-            kind, slots = attribute._last
-            slot = slots[now]
+        kind, by_part, _, _ = last[0]
+        if items and type(instance) is kind and type(now) is str:
+            view = memos[0]
             changes = view.changes
             core = view.core
-            owner = getattr(instance, "env", None)
-            if (
-                type(instance) is kind
-                and slots.by_identity
-                and resolve._resolver is None
-                and (instance if owner is None else owner).cache_manager.core is core
-                and view.checked_at == view.commits
-                and view.calm is core.unrest
-                and (found := core.store.entries[slot.key]).variant is slots
-            ):
-                if found.uses < max_uses:
-                    found.uses += 1
-                view.hits += 1
-                kept = view.values.setdefault(slot, found)
-                if view.changes != changes:
-                    kept = view.keep(slot, found, changes)
-                value = kept.value
-                items[instance] = now, value
-                return value
+            slot = by_part[now]
+            if view.calm is core.unrest:
+                if core.is_only:
+                    found = slot.entry
+                else:
+                    owner = getattr(instance, "env", None)
+                    if (
+                        resolve._resolver is not None
+                        or (instance if owner is None else owner).cache_manager.core is not core
+                        or (found := core.store.entries[slot.key]).variant is not slot.variant
+                    ):
+                        found = None
+                if found is not None and found.queue:
+                    if found.uses < max_uses:
+                        found.uses += 1
+                    kept = view.values.setdefault(slot, found)
+                    if view.changes != changes:
+                        kept = view.keep(slot, found, changes)
+                    value = kept.value
+                    items[instance] = now, value
+                    return value
     except Exception:
         pass
     return read_part(index, instance, now)
@@ -150,7 +151,7 @@ def keyed_getter(
         "memo": _memo_of_context,
         "index": register(attribute),
         "no_item": _NO_ITEM,
-        "attribute": attribute,
+        "last": attribute.last,
         "resolve": resolve,
         "max_uses": MAX_USES,
         "read_part": read_part,
@@ -174,16 +175,17 @@ def known(index: int, instance: Any, slot: Slot, part: Any = UNKNOWN) -> Any:
         return UNKNOWN  # no view is open, or a retriever runs
     # What others do in a call is written out here: a call takes as long as what it does.
     core = view.core
-    if resolve._resolver is None:
-        # `manager_of`, where the instance or its environment names the manager.
-        owner = getattr(instance, "env", None)
-        manager = getattr(instance if owner is None else owner, "cache_manager", None)
-    else:
-        manager = None
-    if manager is None:
-        manager = manager_of(instance, slot.key)
-    if manager.core is not core:
-        return UNKNOWN
+    if not core.is_only:
+        if resolve._resolver is None:
+            # `manager_of`, where the instance or its environment names the manager.
+            owner = getattr(instance, "env", None)
+            manager = getattr(instance if owner is None else owner, "cache_manager", None)
+        else:
+            manager = None
+        if manager is None:
+            manager = manager_of(instance, slot.key)
+        if manager.core is not core:
+            return UNKNOWN
     # The dictionary is taken before the value is found: whoever invalidates afterwards has put
     # another in its place, and what is put into this one nobody will find.
     # (Test: test_invalidated_while_it_is_taken_over.)
@@ -191,14 +193,16 @@ def known(index: int, instance: Any, slot: Slot, part: Any = UNKNOWN) -> Any:
     changes = view.changes
     variant: Any = slot.variant
     if (
-        view.checked_at == view.commits
-        and view.calm is core.unrest
+        view.calm is core.unrest
         and (found := core.store.entries.get(slot.key)) is not None  # `Store.get`
         and found.variant is variant
     ):
         if found.uses < MAX_USES:
             found.uses += 1
-        view.hits += 1
+        if slot not in view.values:
+            view.counted += 1
+        if core.is_only and type(part) is str and variant.by_identity:
+            core.store.place(slot, found)
         kept = view.keep(slot, found, changes)
     else:
         found = view.values.get(slot)

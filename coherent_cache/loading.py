@@ -137,8 +137,8 @@ class Loader:
         found, settled = self._look_around(read)
         if settled:
             return found
-        self._note_calm(read)
         self._core.check(read.view, read.scope)
+        self._note_calm(read)
         return self._from_store(read)
 
     async def _alook_up(self, read: _Read) -> Entry | None:
@@ -147,8 +147,8 @@ class Loader:
         found, settled = self._look_around(read)
         if settled:
             return found
-        self._note_calm(read)
         await self._core.acheck(read.view, read.scope)  # no greenlet where nothing is new
+        self._note_calm(read)
         return self._from_store(read)
 
     def _look_around(self, read: _Read) -> tuple[Entry | None, bool]:
@@ -158,19 +158,20 @@ class Loader:
         for transaction in read.scope.transactions(self._core):
             found = transaction.find(read.slot, read.owner)
             if found is not None:
-                read.view.hits += 1
+                read.view.counted += 1
                 return found, True
         return None, self._hides(read.scope, frozenset((read.slot.key,)))
 
     def _note_calm(self, read: _Read) -> None:
-        """Let the view know that nothing is around it that hides a value or holds a private one, if
-        that is so: the next reads need not look (`getters.known`).
+        """Let the view know that it is checked and that nothing is around it that hides a value or
+        holds a private one, if that is so: the next reads need not look (`getters.known`).
 
         `Core.unrest` is read first: what begins while this looks replaces it, and undoes the note.
-        (Tests: tests/test_first_read.py.)
+        So does a commit of the request, which counts first: either it is seen here, or it replaces
+        what was read.  (Tests: tests/test_first_read.py.)
         """
         view, scope, unrest = read.view, read.scope, self._core.unrest
-        if view.calm is unrest or view.scope is not scope:
+        if view.calm is unrest or view.scope is not scope or not view.checked:
             return
         # Also the transactions of other threads and tasks.  One of a `ConnectionSource` that nobody
         # has noticed has nothing either, since a `del` and a load notice it; and if one that has
@@ -184,7 +185,7 @@ class Loader:
         found = self._store.get(read.slot)
         if found is None or self._hides(read.scope, found.keys):
             return None
-        read.view.hits += 1
+        read.view.counted += 1
         return read.keep(found)
 
     def _hides(self, scope: Scope, keys: frozenset[str]) -> bool:
@@ -271,7 +272,7 @@ class Loader:
             return None
         if self._hides(read.scope, entry.keys):
             return None
-        read.view.hits += 1
+        read.view.counted += 1
         return read.keep(entry)
 
     def _bring(self, read: _Read, compute: Callable[[], Any]) -> Entry:
@@ -340,7 +341,7 @@ class Loader:
         found = None if keeper is None else keeper.take(read.slot)
         if found is None or self._hides(read.scope, found.keys):
             return None
-        read.view.hits += 1
+        read.view.counted += 1
         return read.keep(found)
 
     def _accept(self, read: _Read, found: Entry | None) -> Entry | None:
@@ -349,7 +350,7 @@ class Loader:
         if found is None or self._hides(read.scope, found.keys):
             return None
         self._store.publish(read.slot, found)
-        read.view.hits += 1
+        read.view.counted += 1
         read.view.tier_hits += 1
         self.tier_hits += 1
         return read.keep(found)

@@ -38,6 +38,8 @@ class Store:
         self._sizer = sizer
         self._label = 0
         self.evictions = 0
+        #: The first of a key's variants; the others follow it.
+        self.entries: dict[str, Entry] = {}
         self._clear()
 
     @property
@@ -80,6 +82,20 @@ class Store:
         """Whether *entry* is here: nothing that was applied has invalidated it, nor is it evicted.
         Without the lock, see `get`."""
         return any(found is entry for found in self._variants(entry.key))
+
+    def place(self, slot: Slot, entry: Entry) -> None:
+        """Let `Slot.entry` of *slot*, which an attribute keeps, be *entry*, which `get` has found
+        for it: the next read of it needs no look-up.
+
+        The interleaving this guards against: the entry is dropped meanwhile.  Whoever drops it
+        lets it leave its queue first and then looks for its place; here it is the other way round,
+        so one of the two clears the slot.  Until then it is in no queue, and nobody takes it.
+        (Tests: test_dropped_while_it_is_placed, test_a_slot_that_was_not_told.)
+        """
+        entry.place = slot
+        slot.entry = entry
+        if not entry.queue:
+            entry.place = slot.entry = None
 
     @point(before="load: value made, not published", after="load: published, not kept")
     def publish(self, slot: Slot, entry: Entry, size: int | None = None) -> bool:
@@ -179,9 +195,13 @@ class Store:
         self._clear()
 
     def _clear(self) -> None:
+        # What is in a queue is in this map, also in the middle of a change.
+        for key in self.entries:
+            for entry in self._variants(key):
+                entry.queue = 0
+                _displace(entry)
         # New containers: after a fork the old ones may have been caught in the middle of a change.
-        #: The first of a key's variants; the others follow it.
-        self.entries: dict[str, Entry] = {}
+        self.entries = {}
         #: Entries by the keys they were computed from besides their own.
         self._dependents: dict[str, set[Entry]] = {}
         self._eviction = Eviction()
@@ -220,7 +240,8 @@ class Store:
             self._unlink(entry)
 
     def _unlink(self, entry: Entry) -> None:
-        """Take *entry* out of the maps."""
+        """Take *entry*, which has left its queue, out of the maps."""
+        _displace(entry)
         before: Entry | None = None
         for each in self._variants(entry.key):
             if each is entry:
@@ -239,6 +260,15 @@ class Store:
                 del self._dependents[key]
         self._count -= 1
         self._bytes -= entry.size
+
+
+def _displace(entry: Entry) -> None:
+    """*entry* is no longer what its slot has: nobody else keeps it and its value alive."""
+    place = entry.place
+    if place is not None:
+        entry.place = None
+        if place.entry is entry:
+            place.entry = None
 
 
 def _use(entry: Entry) -> tuple[bool, int, int]:

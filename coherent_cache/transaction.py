@@ -301,7 +301,7 @@ class Transaction:
             # is committed now, so they are for this request only but no longer private to the
             # transaction.
             for slot, entry in values.items() if keys is None else ():
-                view.values.setdefault(slot, entry.owned_by(outcome))
+                view.keep(slot, entry.owned_by(outcome), view.changes)
             if concerned and outcome is not Outcome.ROLLED_BACK:
                 # Its own commit is news, and another thread may have loaded the old value after
                 # the `del`; what others committed meanwhile is news too.

@@ -25,6 +25,7 @@ class View:
     __slots__ = (
         "_forgotten",
         "_lock",
+        "_not_hits",
         "calm",
         "changes",
         "check_seconds",
@@ -32,7 +33,7 @@ class View:
         "checks",
         "commits",
         "core",
-        "hits",
+        "counted",
         "label",
         "memo",
         "misses",
@@ -62,10 +63,14 @@ class View:
         self.checked_at = -1
         #: `Store.label` at that look: nothing older may be handed to this request.
         self.label = 0
-        #: `Core.unrest` when no transaction or session around the request hid a value or held a
-        #: private one: as long as it is the same, none does.
+        #: `Core.unrest` when the view had looked at the ledger and no transaction or session
+        #: around the request hid a value or held a private one: as long as it is the same, the
+        #: view is checked and nothing stands between it and the store.
         self.calm: object = None
-        self.hits = 0
+        #: The hits that were counted one by one, and how many of `values` are no others: those
+        #: that the short way of a first read takes over are not counted there.
+        self.counted = 0
+        self._not_hits = 0
         self.misses = 0
         self.tier_hits = 0
         self.checks = 0
@@ -84,7 +89,15 @@ class View:
 
     def uncheck(self) -> None:
         """The next read has to look at the ledger."""
+        # First this, see `Loader._note_calm`.
         self.commits += 1
+        if self.core is not None:
+            self.core.stir()
+
+    @property
+    def hits(self) -> int:
+        """How many values were there."""
+        return self.counted + len(self.values) - self._not_hits
 
     @point(before="view: value found, not kept")
     def keep(self, slot: Slot, entry: Entry, changes: int) -> Entry:
@@ -96,9 +109,12 @@ class View:
         is no reason not to keep it: read again, it could be another one.
         (Test: test_a_value_that_is_read_while_another_key_is_invalidated_stays.)
         """
+        before = len(self.values)
         kept = self.values.setdefault(slot, entry)
+        self._not_hits += len(self.values) - before
         if self.changes != changes and kept is entry and self._invalidated_since(changes, entry):
-            self.values.pop(slot, None)
+            if self.values.pop(slot, None) is not None:
+                self._not_hits -= 1
         return kept
 
     @point(before="view: value kept, not in the memo")
@@ -125,6 +141,7 @@ class View:
         """*keys* were invalidated: they have to be read anew.  Return what it had of them."""
         self._count(keys)
         found = forget(self.values, keys)
+        self._not_hits -= len(found)
         self._empty_memo()
         return found
 
@@ -132,6 +149,7 @@ class View:
         """Nothing was read yet."""
         self.uncheck()  # first, see `Transaction.restart`
         self._count(None)
+        self._not_hits -= len(self.values)
         self.values.clear()
         self._empty_memo()
 

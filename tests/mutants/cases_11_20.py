@@ -68,9 +68,9 @@ MUTANTS = [
     Mutant(
         "one-value-for-all-classes-of-a-name",
         "descriptors.py",
-        "        kept = self._last\n        if kept is not None",
+        "        kept = self.last[0]\n        if kept[2]",
         "        return globals().setdefault('_FOR_ALL', _Slots(kind))\n"
-        "        kept = self._last\n        if kept is not None",
+        "        kept = self.last[0]\n        if kept[2]",
         (_15 + "two_classes_of_one_name", _15 + "inherited_with_another_helper"),
     ),
     Mutant(

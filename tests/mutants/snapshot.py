@@ -54,11 +54,11 @@ MUTANTS = [
         "loading.py",
         "        if found is None or self._hides(read.scope, found.keys):\n"
         "            return None\n"
-        "        read.view.hits += 1\n"
+        "        read.view.counted += 1\n"
         "        return read.keep(found)\n\n    def _accept",
         "        if found is None:\n"
         "            return None\n"
-        "        read.view.hits += 1\n"
+        "        read.view.counted += 1\n"
         "        return read.keep(found)\n\n    def _accept",
         (f"{RESTART}hidden_by_a_del",),
     ),
