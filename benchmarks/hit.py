@@ -3,7 +3,10 @@
 The limit is one call of a function under `functools.lru_cache`, in the same run.  Beside it stand
 what gives no coherency (`property`, `cached_property`) and the memory backends of other libraries.
 "First read" is that of a value which the process knows, in a request that has looked at the ledger
-already: the view takes it over from the store.  Processor time.
+already: the view takes it over from the store.  A thousand objects are read in turn, so beside it
+stands an `lru_cache` called with as many arguments in turn; then thirty objects, which is what a
+request reads, where the view's dictionaries have yet to grow; then a process with several managers,
+where each object is asked for its own.  Processor time.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property, lru_cache
 from typing import Any
@@ -26,6 +29,7 @@ from .tables import Table
 
 _REFERENCE = "lru_cache"
 _MANY = 1_000
+_FEW = 30
 
 
 def run(options: Options) -> Iterator[Table]:
@@ -88,7 +92,7 @@ def _cases(manager: CacheManager, targets: dict[str, float]) -> Sequence[Case]:
     def remembered() -> object:
         return _VALUE
 
-    @lru_cache(maxsize=1000)
+    @lru_cache(maxsize=2 * _MANY)
     def remembered_by(name: str) -> object:
         return _VALUE
 
@@ -100,7 +104,13 @@ def _cases(manager: CacheManager, targets: dict[str, float]) -> Sequence[Case]:
         Case("singleton", statement("o.singleton", o=site), targets["singleton"]),
         Case("keyed", statement("o.keyed", o=page), targets["keyed"]),
         Case("awaitable", _awaiting(manager, site)),
-        Case("first read in a request", first_reads(manager, pages), 15),
+        Case("first read in a request", first_reads(manager, pages, only=True), 15),
+        Case(f"first read of {_FEW} in a request", first_reads(manager, pages[:_FEW], only=True)),
+        Case("first read, one of several managers", first_reads(manager, pages, only=False)),
+        Case(
+            f"lru_cache with {_MANY:,} arguments in turn",
+            _in_turn(remembered_by, [page.name for page in pages]),
+        ),
         Case("property", statement("o.plain", o=site)),
         Case("cached_property", statement("o.kept", o=site)),
         *rivals(_VALUE),
@@ -124,10 +134,38 @@ def _awaiting(manager: CacheManager, site: Any) -> Timed:
     return lambda number: asyncio.run(read(number))
 
 
-def first_reads(manager: CacheManager, pages: list[Any]) -> Timed:
-    """Each page once in a request that has looked at the ledger; opening it is not counted."""
+def _in_turn(function: Callable[[str], object], names: list[str]) -> Timed:
+    """The same for an ``lru_cache``: each name once, again and again."""
 
     def timed(number: int) -> float:
+        took = 0.0
+        for _ in range(-(-number // len(names))):
+            start = time.process_time()
+            for name in names:
+                function(name)
+            took += time.process_time() - start
+        return took * number / (-(-number // len(names)) * len(names))
+
+    return timed
+
+
+def first_reads(manager: CacheManager, pages: list[Any], *, only: bool | None = None) -> Timed:
+    """Each page once in a request that has looked at the ledger; opening it is not counted.
+
+    *only* says whether the process has this manager alone, whatever was made by other benchmarks.
+    """
+
+    def timed(number: int) -> float:
+        core = manager.core
+        before = core.is_only
+        if only is not None:
+            core.is_only = only
+        try:
+            return read(number)
+        finally:
+            core.is_only = before
+
+    def read(number: int) -> float:
         took = 0.0
         for _ in range(-(-number // len(pages))):
             with manager.request():

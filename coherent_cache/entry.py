@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+if TYPE_CHECKING:
+    from typing import Self
 
 _NOBODY: frozenset[Any] = frozenset()
 
@@ -45,7 +48,8 @@ class Slot(str):
     #: `Store.place`.  A hint: it may be gone from the store.
     entry: Entry | None
 
-    def __new__(cls, key: str, variant: object = None) -> Slot:
+    def __new__(cls, key: str, variant: object = None) -> Self:
+        """Make the slot of *variant* of *key*."""
         self = super().__new__(cls, f"{id(variant)} {key}")
         self.key = key
         self.variant = variant

@@ -113,8 +113,7 @@ class View:
         kept = self.values.setdefault(slot, entry)
         self._not_hits += len(self.values) - before
         if self.changes != changes and kept is entry and self._invalidated_since(changes, entry):
-            if self.values.pop(slot, None) is not None:
-                self._not_hits -= 1
+            self._not_hits -= self.values.pop(slot, None) is not None
         return kept
 
     @point(before="view: value kept, not in the memo")

@@ -200,6 +200,9 @@ def test_classes_in_turn(worker: Worker) -> None:
         assert Short(worker, "Back").text == "short"
         assert PageText(worker, "Back").text == "old"
         assert [Short(worker, "Front").text, PageText(worker, "Middle").text] == ["old", "old"]
+    with worker.cache_manager.request():
+        begin_to_read(worker)
+        assert PageText(worker, "Back").text == "old"
 
 
 def test_a_commit_while_the_view_looks(
@@ -294,13 +297,18 @@ def test_slots_that_nobody_finds_are_not_kept(
 ) -> None:
     """However many key parts there are: neither they keep values alive nor values them."""
     monkeypatch.setattr(descriptors, "_REMEMBERED_PARTS", 2)
+    PageText.text._forget_slots()  # type: ignore[attr-defined]
     for _ in range(3):
         with worker.cache_manager.request():
             begin_to_read(worker)
             for name in ("Front", "Middle", "Back"):
                 assert PageText(worker, name).text == "old"
-    placed = [e for e in worker.cache_manager.core.store.most_used() if e.place is not None]
-    assert {id(entry.place) for entry in placed} <= set(map(id, slots_of_pages().values()))
+    found = slots_of_pages()
+    variant = found["Back"].variant  # the slots of the fixture were another's
+    entries = worker.cache_manager.core.store.most_used()
+    places = [each.place for each in entries if each.variant is variant]
+    assert len(places) == 3
+    assert {id(place) for place in places if place is not None} <= set(map(id, found.values()))
 
 
 class _Value:

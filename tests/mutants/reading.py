@@ -58,7 +58,7 @@ MUTANTS = [
     Mutant(
         "short-way-with-another-manager",
         "getters.py",
-        "    if manager.core is not core:\n        return UNKNOWN\n",
+        "        if manager.core is not core:\n            return UNKNOWN\n",
         "",
         (f"{GETTERS}::test_managers_are_told_apart",),
     ),
@@ -123,8 +123,8 @@ MUTANTS = [
     Mutant(
         "what-left-the-store-stays-with-its-slot",
         "store.py",
-        "out of the maps.\"\"\"\n        _displace(entry)\n",
-        "out of the maps.\"\"\"\n",
+        'out of the maps."""\n        _displace(entry)\n',
+        'out of the maps."""\n',
         (f"{FIRST}::test_what_leaves_is_not_kept",),
     ),
     Mutant(
