@@ -114,7 +114,13 @@ class CachedPropertyBase(property, Generic[_T]):
 
     def slot_of(self, instance: Any) -> Slot:
         """Where the value of *instance* lives."""
-        return Slot(self.key_of(instance), self._slots_of(type(instance)))
+        key = self.key_of(instance)
+        slots = self._slots_of(type(instance))
+        slot = slots.by_part.get(key)
+        if slot is None:
+            slot = Slot(key, slots)
+            slots.keep(key, slot)
+        return slot
 
     def _read(self, instance: Any) -> Any:
         """Read the attribute, whatever it takes."""
@@ -264,7 +270,7 @@ class _Slots(Variant):
     """The slots of an attribute on instances of one class, and their variant."""
 
     def __init__(self, kind: type, *, tier: bool) -> None:
-        #: By key part: the text of a key takes longer to write than to find.
+        #: By key part, or by key where there is none: both take longer to write than to find.
         self.by_part: dict[Any, Slot] = {}
         self.shared_as = name_for_others(kind) if tier else None
         #: Whether an instance is equal to itself only.

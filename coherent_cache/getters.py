@@ -121,8 +121,8 @@ def first(instance, now):
                         or (instance if owner is None else owner).cache_manager.core is not core
                         or (found := core.store.entries[slot.key]).variant is not slot.variant
                     ):
-                        found = None
-                if found is not None and found.queue:
+                        return read_part(index, instance, now)
+                if found.queue:
                     if found.uses < max_uses:
                         found.uses += 1
                     kept = view.values.setdefault(slot, found)

@@ -68,6 +68,10 @@ class Statistics:
     check_seconds: float
 
 
+#: How many keys a manager remembers the slots of.
+_REMEMBERED_KEYS = 4096
+
+
 class CacheManager:
     """Keeps values computed from one database in this process, coherent with that database.
 
@@ -145,6 +149,8 @@ class CacheManager:
         self._once_wait = once_wait
         self._tier = _tier_of(tier)
         self._shared = None if self._tier is None else SharedValues(self.core, self._tier)
+        # Of keys that `get` was given: they take longer to make than to find.
+        self._slots: dict[str, Slot] = {}
         self._loader = self._make_loader()
         self._invalidator = Invalidator(self.core, self._sessions, self._source)
         self.core.watches.append(EngineWatch(self.core, self.engine))
@@ -186,7 +192,7 @@ class CacheManager:
         ``"cluster"``; they wait for `once_wait` seconds at most.
         """
         check_once(once)
-        return self.get_slot(Slot(check_key(key)), _call(retriever, instance), once)
+        return self.get_slot(self._slot_of_key(key), _call(retriever, instance), once)
 
     async def aget(
         self,
@@ -198,7 +204,7 @@ class CacheManager:
     ) -> _T:
         """`get` with a retriever that is a coroutine function."""
         check_once(once)
-        return await self.aget_slot(Slot(check_key(key)), _call(retriever, instance), once)
+        return await self.aget_slot(self._slot_of_key(key), _call(retriever, instance), once)
 
     def get_slot(self, slot: Slot, compute: Callable[[], _T], once: Once | None = None) -> _T:
         """`get` for descriptors, which tell apart values of one key."""
@@ -251,6 +257,17 @@ class CacheManager:
         await spawn(
             lambda: self.invalidate(target, attribute, session=session, connection=connection)
         )
+
+    def _slot_of_key(self, key: str) -> Slot:
+        if type(key) is not str:
+            return Slot(check_key(key))
+        slot = self._slots.get(key)
+        if slot is None:
+            slot = Slot(key)
+            if len(self._slots) >= _REMEMBERED_KEYS:
+                self._slots.clear()
+            self._slots[key] = slot
+        return slot
 
     def evict(self, target: Any = None, attribute: str | None = None) -> None:
         """Drop values from this process's memory: all, that of a key, or that of the cached

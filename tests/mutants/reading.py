@@ -95,9 +95,9 @@ MUTANTS = [
     ),
     *_written_out(
         "what-is-in-no-store",
-        " and found.queue:\n",
+        "                if found.queue:\n",
         "a_slot_that_was_not_told",
-        ":\n",
+        "                if True:\n",
     ),
     *_written_out(
         "a-variant-of-another-class",
