@@ -358,7 +358,7 @@ def test_dropped_while_it_is_placed() -> None:
         __slots__ = ("held",)
 
         @property
-        def entry(self) -> Entry | None:  # type: ignore[override]
+        def entry(self) -> Entry | None:  # type: ignore[override]  # pyright: ignore
             return self.held  # type: ignore[no-any-return]
 
         @entry.setter
