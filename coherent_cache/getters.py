@@ -102,6 +102,9 @@ def first(instance, now):
     # `known` for a part that was met before, on an instance that is not the first of this view:
     # the same conditions in the same order, and `View.keep`.  All else `read_part` does.
     # (Of two functions the getter is the faster: its frame is small.)
+    # Each step is one operation on a dictionary or an object.  The memo's dictionary and the count
+    # of invalidations are taken first, see `known`; what the slot has is in the store if it is in a
+    # queue after the view was found to be checked, see `Store.place`.
     try:
         memos = memo()
         items = memos[index]
