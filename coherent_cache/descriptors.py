@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar, overload
 from .entry import Slot, Variant
 from .errors import ConfigurationError, KeyTypeError
 from .getters import UNKNOWN, Getter, keyed_getter, known, singleton_getter
+from .hit import Property
 from .keys import part_text
 from .once import Once, check_once
 from .resolve import manager_of
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 
-class CachedPropertyBase(property, Generic[_T]):
+class CachedPropertyBase(Property, Generic[_T]):
     """What cached attributes have in common.
 
     Reading the attribute gives the value, ``del`` invalidates it, and reading it on the class

@@ -3,6 +3,8 @@
 A value that the view's memo has costs one expression; one that the view or the store has, a few
 look-ups (`known`); everything else is the manager's to find out.  A getter is a plain function
 given to `property`, which calls it faster than it would a ``__get__`` of our own.
+
+Where the compiled form is in use (`hit`) it comes to the memo before the getter does.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from . import resolve
 from .entry import Slot
 from .eviction import MAX_USES
+from .hit import answer_from_memo
 from .memo import current_memo, register
 from .resolve import manager_of
 
@@ -71,6 +74,7 @@ def singleton_getter(
 ) -> Getter:
     """The getter of an attribute whose value depends on nothing of the instance but its class."""
     index = FirstRead(attribute).index
+    answer_from_memo(attribute, index)
     memo = _memo_of_context
 
     def getter(instance: Any) -> Any:
@@ -150,9 +154,10 @@ def keyed_getter(
     if not name.isidentifier() or keyword.iskeyword(name):
         return lambda instance: read(instance)  # getattr() will say what is wrong with it
     # Compiled for the name, as dataclasses are: ``getattr`` would take half of the time.
+    index = register(attribute)
     scope = {
         "memo": _memo_of_context,
-        "index": register(attribute),
+        "index": index,
         "no_item": _NO_ITEM,
         "last": attribute.last,
         "resolve": resolve,
@@ -161,6 +166,7 @@ def keyed_getter(
         "read": read,
     }
     exec(_KEYED.format(name=name), scope)
+    answer_from_memo(attribute, index, name, scope["first"])
     getter: Getter = scope["getter"]  # type: ignore[assignment]
     return getter
 

@@ -4,6 +4,7 @@ from .mutant import Mutant
 
 GETTERS = "test_getters.py"
 FIRST = "test_first_read.py"
+COMPILED = "test_compiled.py"
 
 
 def _written_out(name: str, old: str, test: str, new: str = "") -> list[Mutant]:
@@ -210,5 +211,42 @@ MUTANTS = [
         "            if found.variant is slot.variant:\n",
         "            if True:\n",
         ("test_eviction.py::test_variants_of_a_key",),
+    ),
+    Mutant(
+        "compiled-hit-by-equal-part",
+        "_hit.c",
+        "        PyTuple_GET_ITEM(item, 0) == now) {",
+        "        PyObject_RichCompareBool(PyTuple_GET_ITEM(item, 0), now, Py_EQ) == 1) {",
+        (f"{COMPILED}::test_the_same_tests_pass",),
+    ),
+    Mutant(
+        "compiled-hit-takes-an-interruption-for-a-miss",
+        "_hit.c",
+        " && PyErr_ExceptionMatches(PyExc_Exception)) {",
+        ") {",
+        (f"{COMPILED}::test_the_same_tests_pass",),
+    ),
+    Mutant(
+        "compiled-hit-leaves-its-error-behind",
+        "_hit.c",
+        "            PyErr_Clear(); /*",
+        "            /*",
+        (f"{COMPILED}::test_the_same_tests_pass",),
+    ),
+    Mutant(
+        "compiled-hit-keeps-what-it-gave",
+        "_hit.c",
+        "        Py_XDECREF(item);\n",
+        "",
+        (f"{COMPILED}::test_the_same_tests_pass",),
+    ),
+    Mutant(
+        "compiled-hit-in-a-dictionary-that-goes",
+        "_hit.c",
+        "        Py_INCREF(items); /* a __hash__ or __eq__ may empty the memo meanwhile */\n"
+        "        item = Py_XNewRef(PyDict_GetItemWithError(items, instance));\n"
+        "        Py_DECREF(items);\n",
+        "        item = Py_XNewRef(PyDict_GetItemWithError(items, instance));\n",
+        (f"{COMPILED}::test_the_same_tests_pass",),
     ),
 ]

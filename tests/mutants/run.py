@@ -69,7 +69,7 @@ def _copy_of_the_tree(copy: Path) -> Path:
         # Files that are being written, by other processes that compile: gone in a moment.
         unfinished = shutil.ignore_patterns("*.pyc.*")
         shutil.copytree(ROOT / name, copy / name, ignore=unfinished)
-    for name in ("pyproject.toml", "alembic.ini", "README.md"):
+    for name in ("pyproject.toml", "alembic.ini", "README.md", "hatch_build.py"):
         shutil.copy2(ROOT / name, copy)
     return copy
 

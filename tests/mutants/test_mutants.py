@@ -16,9 +16,12 @@ from .table import PAGE, written
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 def test_mutant_applies(mutant: Mutant) -> None:
-    """Exactly once, to something that is Python afterwards and is not the same."""
+    """Exactly once, to something that is Python afterwards (or C) and is not the same."""
     assert mutant.occurrences() == 1
     source = (PACKAGE / mutant.file).read_text()
+    if mutant.file.endswith(".c"):
+        assert mutant.old != mutant.new
+        return
     mutated = ast.dump(ast.parse(source.replace(mutant.old, mutant.new)))
     assert mutated != ast.dump(ast.parse(source))
 
