@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import (
     AsyncEngine,
     AsyncSession,
@@ -324,6 +324,23 @@ def test_async_two_loops(worker: Worker) -> None:
     worker.write("A", "")
     worker.cache_manager.invalidate(AsyncWorker.names.key_of(here))
     asyncio.run(once({"A"}))
+
+
+@pytest.mark.on("postgresql")
+def test_async_the_table_is_altered_while_a_process_runs(worker: Worker) -> None:
+    """A statement that the server has prepared does not fit the table any more."""
+
+    async def story(here: AsyncWorker) -> None:
+        assert await here.names == frozenset()
+        key = AsyncWorker.names.key_of(here)
+        for name in ("A", "B"):
+            with worker.cache_manager.begin() as sync:
+                sync.execute(text(f"ALTER TABLE cache ALTER key TYPE varchar({1000 + ord(name)})"))
+                sync.execute(page.insert().values(name=name, text=""))
+                worker.cache_manager.invalidate(key)
+            assert name in await here.names
+
+    run(worker.database, story)
 
 
 def test_async_itself(worker: Worker) -> None:
