@@ -350,7 +350,7 @@ def test_async_the_table_is_altered_while_a_process_runs(worker: Worker) -> None
 
 def test_async_a_table_with_an_odd_name(worker: Worker) -> None:
     """What quotes and percent signs mean in SQL, and to a driver, they do not mean in a name."""
-    name = '100% "o\'k" `%s`'
+    name = '100% "o\'k" %s'
 
     async def story(here: AsyncWorker) -> None:
         here.cache_manager = CacheManager(here.engine, table=name)

@@ -107,6 +107,13 @@ class PostgreSQLLedger(Ledger):
 
         self._now = f"SELECT {now}"
         self._later = asking(later, str(NEWS_LIMIT + 1))
+        # What is asked mostly, in fewer steps of the server's: the rows beside the anchor, which is
+        # the head too, and none if it is gone.
+        self._anchor_and_later = self.sql(
+            f"SELECT {now}, a.token, a.token, {row} FROM {self.log_name} a "
+            f"LEFT JOIN {self.log_name} c ON c.lane = 0 AND c.position >= ? "
+            f"WHERE a.generation = ? LIMIT {NEWS_LIMIT + 1}"
+        )
         self._running_or_later = asking(
             f"{later} UNION ALL SELECT {row} FROM {self.log_name} c "
             f"WHERE c.lane = 0 AND c.position = ANY (CAST(CAST(? AS text) AS bigint[]))",
@@ -141,6 +148,8 @@ class PostgreSQLLedger(Ledger):
                 self._running_or_later,
                 (anchor.generation, head.generation, upper, running),
             )
+        if head == anchor != _NO_ROW:
+            return self._anchor_and_later, (upper, anchor.generation)
         return self._later, (anchor.generation, head.generation, upper)
 
     def judge(self, position: _Position, rows: Sequence[Sequence[Any]]) -> News | None:
@@ -149,6 +158,8 @@ class PostgreSQLLedger(Ledger):
         if calm == CALM:
             snapshot, session = rows[0]
             return News(position) if snapshot == known and session == known_session else None
+        if not rows:
+            return None  # the anchor is gone
         snapshot, session, anchor_token, head_token, first, *_ = rows[0]
         if (
             session != known_session

@@ -296,6 +296,14 @@ MUTANTS = [
         ("test_standby.py",),
     ),
     Mutant(
+        "anchor-that-is-gone-ignored-on-postgresql",
+        "ledger/postgresql.py",
+        "            return None  # the anchor is gone\n",
+        "            return News(position)\n",
+        (f"{C10}::test_case_10_idle_while_its_row_is_pruned",),
+        core=True,
+    ),
+    Mutant(
         "anchor-ignored-on-postgresql",
         "ledger/postgresql.py",
         "            or anchor_token != anchor.token\n",
