@@ -2,7 +2,8 @@
 
 The limit, and the reference, is the driver's own round trip: ``SELECT 1`` awaited on a connection
 of its own that is held, without SQLAlchemy.  "A request" is a view, one awaitable attribute, and
-the end of the view.
+the end of the view.  On PostgreSQL a check asks for less where nothing is committed on the whole
+server, so it is also measured, by itself, after a transaction of something else has ended.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ _DRIVERS = {
 }
 _REFERENCE = "SELECT 1, driver's connection held"
 _SELECT = text("SELECT 1")
+_TRANSACTION = text("SELECT pg_current_xact_id()")
 
 
 def run(options: Options) -> Iterator[Table]:
@@ -95,11 +97,30 @@ def _cases(
     yield Case(_REFERENCE, _timed(runner, _round_trip(raw)), note="the limit")
     yield Case("SELECT 1 from the pool", _timed(runner, pooled))
     yield Case("check", _timed(runner, check), 1.2)
+    if engine.dialect.name == "postgresql":
+
+        async def elsewhere() -> None:
+            await connection.execute(_TRANSACTION)
+
+        yield Case("check after others' commits", _timed(runner, check, before=elsewhere))
     yield Case("a request", _timed(runner, request))
 
 
-def _timed(runner: asyncio.Runner, function: Callable[[], Awaitable[object]]) -> Timed:
+def _timed(
+    runner: asyncio.Runner,
+    function: Callable[[], Awaitable[object]],
+    *,
+    before: Callable[[], Awaitable[object]] | None = None,
+) -> Timed:
     async def repeat(number: int) -> float:
+        if before is not None:
+            seconds = 0.0
+            for _ in range(number):
+                await before()
+                start = time.perf_counter()
+                await function()
+                seconds += time.perf_counter() - start
+            return seconds
         start = time.perf_counter()
         for _ in range(number):
             await function()

@@ -119,6 +119,7 @@ class LedgerAccess:
         self._is_async = is_async
         self._marked = False
         self._memory = _is_in_memory(engine)
+        self._is_sqlite = engine.dialect.name == "sqlite"
         self._memory_of_thread = threading.local()
         self._memory_shared: Any = None
         self._listener = listener_for(engine, ledger.tables, freshness, lambda: self.check(()))
@@ -165,7 +166,7 @@ class LedgerAccess:
                 self._memory_reader.check(connection, execute)
                 return
             reader = self._current().reader
-            if self._engine.dialect.name == "sqlite":
+            if self._is_sqlite:
                 for transaction in transactions:
                     # With a rollback journal a second connection might have to wait for the
                     # lock of this one, or for a writer that waits for it: that is for ourselves.
@@ -188,7 +189,7 @@ class LedgerAccess:
     async def acheck(self, transactions: Iterable[Transaction]) -> None:
         """`check` from a coroutine, on an asynchronous engine."""
         begun = self.last_look.begin()
-        if self._memory or (self._engine.dialect.name == "sqlite" and any(transactions)):
+        if self._memory or (self._is_sqlite and any(transactions)):
             await spawn(self._check, transactions)
         else:
             try:
@@ -201,7 +202,7 @@ class LedgerAccess:
     def write(self, keys: list[str]) -> None:
         """Invalidate *keys* at once, in a transaction of their own."""
         self.require_greenlet()
-        begin = "BEGIN IMMEDIATE" if self._engine.dialect.name == "sqlite" else "BEGIN"
+        begin = "BEGIN IMMEDIATE" if self._is_sqlite else "BEGIN"
         try:
             if self._memory:
                 with self._engine.begin() as connection:
@@ -235,7 +236,7 @@ class LedgerAccess:
     def may_ask_beside(self, transactions: Iterable[Transaction]) -> bool:
         """Whether a question beside *transactions* cannot have to wait for them: on SQLite, with a
         rollback journal, it would wait for ourselves if one of them has a lock on the file."""
-        return self._engine.dialect.name != "sqlite" or not any(
+        return not self._is_sqlite or not any(
             transaction.watch.holds_lock(transaction) for transaction in transactions
         )
 

@@ -116,11 +116,17 @@ def driver_fetch(dialect: Dialect, dbapi_connection: Any) -> Fetch | None:
         return None
     raw = driver_connection(dbapi_connection)
     if dialect.driver == "asyncpg":
+        prepared: dict[str, Any] = {}
 
-        async def fetch(statement: str, parameters: tuple[Any, ...]) -> Any:
-            return await raw.fetch(statement, *parameters)
+        async def prepare(statement: str, parameters: tuple[Any, ...]) -> Any:
+            made = prepared[statement] = await raw.prepare(statement)
+            return await made.fetch(*parameters)
 
-        return fetch
+        def fetch_prepared(statement: str, parameters: tuple[Any, ...]) -> Awaitable[Any]:
+            made = prepared.get(statement)
+            return prepare(statement, parameters) if made is None else made.fetch(*parameters)
+
+        return fetch_prepared
     if dialect.driver == "aiosqlite":
         execute_fetchall: Fetch = raw.execute_fetchall
         return execute_fetchall
@@ -140,7 +146,7 @@ def driver_fetch(dialect: Dialect, dbapi_connection: Any) -> Fetch | None:
         kept = raw.cursor()
 
         async def fetch_kept(statement: str, parameters: tuple[Any, ...]) -> Any:
-            await kept.execute(statement, parameters)
+            await kept.execute(statement, parameters or None)
             return await kept.fetchall()
 
         return fetch_kept

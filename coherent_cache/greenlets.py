@@ -111,7 +111,11 @@ class Mutex:
     @property
     def of_tasks(self) -> asyncio.Lock:
         """The lock of the running event loop, for code of an asynchronous engine."""
-        return self._loop_locks.setdefault(asyncio.get_running_loop(), asyncio.Lock())
+        loop = asyncio.get_running_loop()
+        lock = self._loop_locks.get(loop)
+        if lock is None:  # another thread runs another loop
+            lock = self._loop_locks[loop] = asyncio.Lock()
+        return lock
 
     @contextmanager
     def held(self) -> Iterator[None]:

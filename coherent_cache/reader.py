@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from sqlalchemy.exc import DBAPIError
@@ -31,6 +32,8 @@ class Reader:
         # Guards the side connection and the position.  Taken before the store's lock; held
         # during the I/O of a check, and no user code runs while it is held.
         self._mutex = Mutex(side.is_async)
+        # That of the event loop, when it was looked up: a reader belongs to one.
+        self._lock: asyncio.Lock | None = None
         self._position: Any = None
         self._session = 0
         # Read before the newest check that is applied.  Replaced as a whole.
@@ -48,10 +51,10 @@ class Reader:
         """
         self._rounds.run(self._check)
 
-    async def acheck(self) -> None:
+    def acheck(self) -> Awaitable[None]:
         """`check` on an asynchronous engine, by its driver's own methods: nothing is gained from
         a greenlet where nothing is new."""
-        await self._task_rounds.run(self._acheck)
+        return self._task_rounds.run(self._acheck)
 
     def is_current(self) -> bool:
         """Whether shared memory shows that nothing was committed since the newest check."""
@@ -74,13 +77,18 @@ class Reader:
             self.seconds += time.perf_counter() - start
 
     async def _acheck(self) -> None:
-        async with self._mutex.of_tasks:
+        lock = self._lock
+        if lock is None:
+            lock = self._lock = self._mutex.of_tasks
+        await lock.acquire()
+        try:
             start = time.perf_counter()
             rows = state = None
-            if self._position is not None and self._side.can_fetch(self._session):
+            position = self._position
+            if position is not None and self._side.can_fetch(self._session):
                 state = self._side.state()
                 try:
-                    rows = await self._side.fetch(*self._ledger.question(self._position))
+                    rows = await self._side.fetch(*self._ledger.question(position))
                 except BaseException as error:
                     # An answer may still be on its way.
                     await spawn(self._side.close)
@@ -91,12 +99,14 @@ class Reader:
             if rows is None:
                 await spawn(self._read)
             else:
-                news = self._ledger.judge(self._position, rows)
+                news = self._ledger.judge(position, rows)
                 if news is None:
-                    news = await spawn(self._ledger.catch_up, self._side.run, self._position)
+                    news = await spawn(self._ledger.catch_up, self._side.run, position)
                 self._apply(news, state)
             self.checks += 1
             self.seconds += time.perf_counter() - start
+        finally:
+            lock.release()
 
     def ask(self, question: Callable[[Execute], _T]) -> _T:
         """Return what *question*, which only reads, finds on the side connection."""

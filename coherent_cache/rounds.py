@@ -48,27 +48,27 @@ class _State(Generic[_Event]):
         # Guards the two below.  Held for a few instructions; no other lock is taken meanwhile.
         self._lock = threading.Lock()
         self._event: type[_Event] = event
-        self._busy = False
-        self._next: _Round[_Event] | None = None
+        self.busy = False
+        self.next: _Round[_Event] | None = None
 
     def ask(self) -> tuple[_Round[_Event] | None, bool]:
         """Return the round to wait for (None: none is under way) and whether the caller leads."""
         with self._lock:
-            if not self._busy:
-                self._busy = True
+            if not self.busy:
+                self.busy = True
                 return None, True
-            waiting = self._next
+            waiting = self.next
             if waiting is not None:
                 return waiting, False
-            self._next = _Round(self._event)
-            return self._next, True
+            self.next = _Round(self._event)
+            return self.next, True
 
     def end(self, ended: _Round[_Event] | None, error: BaseException | None) -> None:
         """The round under way has ended: the next may begin."""
         with self._lock:
-            following, self._next = self._next, None
+            following, self.next = self.next, None
             if following is None or following.left:
-                self._busy = False
+                self.busy = False
         if following is not None:
             if following.left:
                 following.done.set()
@@ -130,25 +130,42 @@ class TaskRounds:
 
     async def run(self, work: Callable[[], Awaitable[None]]) -> None:
         """Have *work* done by a round that begins after this call."""
+        # Mostly nobody else is there.  Then `_State`'s lock would take longer than the rest, and is
+        # not needed: no other thread has this event loop.
+        state = self._state
+        mine = None
+        if not state.busy:
+            state.busy = True
+        else:
+            mine, leads = await self._wait()
+            if not leads:
+                return
+        try:
+            await work()
+        except BaseException as error:
+            state.end(mine, error)
+            raise
+        if mine is None and state.next is None:
+            state.busy = False
+        else:
+            state.end(mine, None)
+
+    async def _wait(self) -> tuple[_Round[asyncio.Event] | None, bool]:
+        """Wait for the round that begins next, and until it has ended unless the caller leads."""
         while True:
             mine, leads = self._state.ask()
-            if mine is not None and not leads:
-                await mine.done.wait()
-                if mine.error is not None:
-                    raise mine.error
-                if mine.succeeded:
-                    return
-                continue  # its leader was cancelled
-            if mine is not None:
+            if mine is None:
+                return None, True
+            if leads:
                 try:
                     await mine.turn.wait()
                 except BaseException:
                     self._state.leave(mine)
                     raise
-            try:
-                await work()
-            except BaseException as error:
-                self._state.end(mine, error)
-                raise
-            self._state.end(mine, None)
-            return
+                return mine, True
+            await mine.done.wait()
+            if mine.error is not None:
+                raise mine.error
+            if mine.succeeded:
+                return mine, False
+            # Its leader was cancelled: ask again.

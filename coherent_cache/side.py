@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import weakref
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import Any
 
 from sqlalchemy import Engine
@@ -127,11 +127,13 @@ class SideConnection:
             and self._file == self._file_identity()
         )
 
-    async def fetch(self, statement: str, parameters: tuple[Any, ...]) -> Sequence[Sequence[Any]]:
+    def fetch(
+        self, statement: str, parameters: tuple[Any, ...]
+    ) -> Awaitable[Sequence[Sequence[Any]]]:
         """The rows of one statement, by the driver's own coroutines.  After an error, whose
         kind is the driver's own, close the connection."""
         assert self._fetch is not None
-        return await self._fetch(statement, parameters)
+        return self._fetch(statement, parameters)
 
     @point(after="check: connected, nothing read")
     def open(self) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import (
     AsyncEngine,
     AsyncSession,
@@ -324,6 +324,49 @@ def test_async_two_loops(worker: Worker) -> None:
     worker.write("A", "")
     worker.cache_manager.invalidate(AsyncWorker.names.key_of(here))
     asyncio.run(once({"A"}))
+
+
+@pytest.mark.on("postgresql", "mariadb")
+def test_async_the_table_is_altered_while_a_process_runs(worker: Worker) -> None:
+    """A statement that the server has prepared does not fit the table any more."""
+    alter = {
+        "postgresql": "ALTER TABLE cache ALTER key TYPE varchar({})",
+        "mariadb": "ALTER TABLE cache_lane ADD COLUMN c{} BIGINT FIRST",
+    }[worker.database.kind]
+
+    async def story(here: AsyncWorker) -> None:
+        assert await here.names == frozenset()
+        key = AsyncWorker.names.key_of(here)
+        for number in (1000, 2000):
+            with worker.engine.begin() as connection:
+                connection.execute(text(alter.format(number)))
+            with worker.cache_manager.begin() as connection:
+                connection.execute(page.insert().values(name=str(number), text=""))
+                worker.cache_manager.invalidate(key)
+            assert str(number) in await here.names
+
+    run(worker.database, story)
+
+
+def test_async_a_table_with_an_odd_name(worker: Worker) -> None:
+    """What quotes and percent signs mean in SQL, and to a driver, they do not mean in a name."""
+    name = '100% "o\'k" %s'
+
+    async def story(here: AsyncWorker) -> None:
+        here.cache_manager = CacheManager(here.engine, table=name)
+        await here.cache_manager.acreate_table()
+        assert await here.names == frozenset()
+        async with here.cache_manager.begin() as connection:
+            await insert(connection, "A")
+            del here.names
+        assert await here.names == {"A"}
+        await here.cache_manager.ainvalidate(AsyncWorker.names.key_of(here))
+        for _ in range(3):  # a check that failed would be made again on another connection
+            with here.cache_manager.request():
+                assert await here.names == {"A"}
+        assert here.calls == 3
+
+    run(worker.database, story)
 
 
 def test_async_itself(worker: Worker) -> None:

@@ -20,7 +20,7 @@ def waiting(rounds: Any, count: int) -> None:
     """Until *count* threads wait for the round after the one under way."""
     done = threading.Event()
     for _ in range(100_000):
-        following = rounds._state._next
+        following = rounds._state.next
         waiters = 0
         if following is not None:
             waiters = len(following.done._cond._waiters) + len(following.turn._cond._waiters)

@@ -19,6 +19,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import URL, text
 
+from coherent_cache.ledger.postgresql import CALM
+
 from .clusters import postgresql_cluster, postgresql_programs
 from .databases import Database
 from .workers import PageText, Worker, metadata, put
@@ -108,6 +110,29 @@ def test_standby_sees_what_commits_late() -> None:
             late.commit()
         replayed(primary, reader)
         assert reader.read("Front") == "late"
+        looks_unchanged(primary, reader)
         for worker in (primary, reader):
             worker.cache_manager.close()
             worker.database.dispose()
+
+
+def looks_unchanged(primary: Worker, reader: Worker) -> None:
+    """A transaction of three that overlap commits, neither the one that began first nor the one
+    that began last: the standby's snapshot is what it was, and shows more."""
+    snapshot = text("SELECT CAST(pg_current_snapshot() AS text)")
+    with primary.engine.connect() as first, primary.engine.connect() as second:
+        first.execute(text("SELECT pg_current_xact_id()"))
+        put(second, "Front", "unseen")
+        with primary.engine.begin() as third:  # without a row that would be read again each time
+            put(third, "Elsewhere", "")
+        replayed(primary, reader)
+        with reader.engine.connect() as connection:
+            before = connection.scalar(snapshot)
+        for _ in range(CALM + 2):
+            assert reader.read("Front") == "late"
+        del PageText(primary, "Front").text
+        second.commit()
+        replayed(primary, reader)
+        assert reader.read("Front") == "unseen"
+        with reader.engine.connect() as connection:
+            assert connection.scalar(snapshot) == before

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 from unittest.mock import ANY
@@ -11,6 +12,7 @@ from sqlalchemy import Engine, event, text
 from sqlalchemy.orm import DeclarativeBase, Session
 
 from coherent_cache import cached
+from coherent_cache.ledger.postgresql import CALM
 
 from ..databases import Database
 from ..workers import PageText, Worker, page
@@ -74,6 +76,15 @@ class Gate:
 def check(worker: Worker) -> None:
     """Let *worker*'s process look at the ledger, without reading any of the pages again."""
     in_thread(lambda: worker.cache_manager.get("looked at by the test", lambda: None))
+
+
+def check_until_calm(worker: Worker) -> None:
+    """Let *worker*'s process look so often that its next look asks PostgreSQL for the snapshot
+    alone, because nothing was committed meanwhile."""
+    deadline = time.monotonic() + SECONDS
+    while worker.cache_manager.core.access._current().reader._position.calm != CALM:
+        assert time.monotonic() < deadline, "somebody commits all the time"
+        check(worker)
 
 
 def at_level(worker: Worker, level: str | None, **options: Any) -> Worker:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from ..workers import PageText, Worker, put
-from .support import LEVELS, at_level, check, loads, stored, while_committing
+from .support import LEVELS, at_level, check, check_until_calm, loads, stored, while_committing
 
 pytestmark = pytest.mark.on("postgresql", "mariadb")
 
@@ -60,6 +60,21 @@ def test_case_07_many_checks_and_commits_between(worker: Worker, other: Worker) 
         other.write("B", "new")
 
     commit_while_committing(worker, other, reader, between)
+
+
+@pytest.mark.on("postgresql")
+def test_case_07_after_many_looks_that_found_nothing(worker: Worker, other: Worker) -> None:
+    # The look that asks for the snapshot alone finds another one, and goes on to the rows.
+    worker.write("A", "old")
+    worker.write("B", "old")
+    assert other.read("A") == other.read("B") == "old"
+    for number in range(3):
+        check_until_calm(other)
+        before = PageText.calls
+        worker.write("A", f"new {number}")
+        assert other.read("A") == f"new {number}"
+        assert other.read("B") == "old"
+        assert PageText.calls == before + 1
 
 
 def test_case_07_nested_three_deep(worker: Worker, other: Worker) -> None:
