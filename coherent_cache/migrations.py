@@ -26,8 +26,10 @@ migration: they work through ``alembic.op``, also with ``--sql``.
 
 from __future__ import annotations
 
+from typing import Any
+
 from alembic import context, op
-from sqlalchemy import BigInteger, Column, Integer, Text, column, inspect
+from sqlalchemy import BigInteger, Column, Integer, Text, column, inspect, text
 from sqlalchemy import table as table_clause
 from sqlalchemy.dialects.mysql import LONGTEXT
 
@@ -56,17 +58,17 @@ def upgrade(step: int, *, table: str = "cache", schema: str | None = None) -> No
             Column("position", BigInteger(), nullable=False),
             Column("token", BigInteger(), nullable=False),
             schema=schema,
-            sqlite_autoincrement=True,
             mysql_engine="InnoDB",
             mariadb_engine="InnoDB",
         )
         _insert_first_rows(table, schema)
     # By themselves: MariaDB commits each, and may have been stopped between two.
     known = _indexes(table, schema)
-    for columns in (["lane", "position"], ["key_hash"]):
+    of_marks: dict[str, Any] = {"sqlite_where": text("lane = -1")}
+    for columns, options in ((["lane", "position"], of_marks), (["key_hash"], {})):
         name = f"ix_{table}_{columns[-1]}"
         if name not in known:
-            op.create_index(name, table, columns, schema=schema)
+            op.create_index(name, table, columns, schema=schema, **options)
     if not _is_there(f"{table}_lane", schema, {"lane", "value", "token"}):
         op.create_table(
             f"{table}_lane",

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import BigInteger, Column, Index, Integer, MetaData, Table, Text
+from sqlalchemy import BigInteger, Column, Index, Integer, MetaData, Table, Text, text
 from sqlalchemy.dialects.mysql import LONGTEXT
 
 #: 64 bits everywhere; SQLite numbers rows by itself only in a column called INTEGER.
@@ -60,10 +60,10 @@ def add_tables(
         Column("lane", BigInteger, nullable=False),
         Column("position", BigInteger, nullable=False),
         Column("token", BigInteger, nullable=False),
-        Index(f"ix_{table}_position", "lane", "position"),
+        # SQLite finds nothing but marks by it, and would take it for the rows of lane 0 too.
+        Index(f"ix_{table}_position", "lane", "position", sqlite_where=text("lane = -1")),
         Index(f"ix_{table}_key_hash", "key_hash"),
         schema=schema,
-        sqlite_autoincrement=True,  # a number that was used never comes back
         mysql_engine="InnoDB",
         mariadb_engine="InnoDB",
     )

@@ -141,6 +141,8 @@ def _note(references: dict[weakref.ref[_T], object], item: _T, owner: object) ->
 
 
 def _own(references: dict[weakref.ref[_T], object]) -> Iterator[_T]:
+    if not references:
+        return
     owner = current_owner()
     for reference, taken_by in list(references.items()):
         found = reference()

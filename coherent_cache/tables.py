@@ -51,6 +51,10 @@ def first_rows(dialect: str) -> list[dict[str, Any]]:
     PostgreSQL a row below every transaction number, by which the first readings know that nothing
     was pruned.  (`migrations.upgrade` inserts them too.)"""
     mark = {"generation": -1, "key": MARK, "key_hash": 0, "lane": MARKS, "position": 0}
+    if dialect == "sqlite":
+        # The next row gets the next number, and has to lie beyond what this mark lets go.
+        # (Test: test_the_first_row_of_all_stays_until_a_mark.)
+        mark["generation"] = 0
     rows = [{**mark, "token": new_token()}]
     if dialect == "postgresql":
         rows.append({**mark, "generation": 0, "key": "", "lane": 0, "token": new_token()})

@@ -69,8 +69,7 @@ def differences(engine: Engine, *, table: str = "cache") -> list[object]:
 
 
 def assert_the_library_works(database: Database) -> None:
-    """What the tables have to be for: commits reach others, keys are told apart, numbers do not
-    come back."""
+    """What the tables have to be for: commits reach others, keys are told apart."""
     one, two = Worker(database), Worker(database)
     one.cache_manager.verify_table()
     metadata.create_all(one.engine)
@@ -83,11 +82,11 @@ def assert_the_library_works(database: Database) -> None:
     before = one.cache_manager.status()
     one.cache_manager.core.invalidate_now(keys)
     assert one.cache_manager.status().keys == before.keys + len(keys)
-    newest = one.cache_manager.status().newest_generation
-    with one.engine.begin() as connection:
-        connection.execute(one.cache_manager.core.tables.log.delete())
-    one.cache_manager.core.invalidate_now(["a"])
-    assert one.cache_manager.status().newest_generation > newest
+    if database.is_sqlite:
+        # Other rows would cost each commit another page.
+        found = {each["name"]: each for each in inspect(one.engine).get_indexes("cache")}
+        condition = found["ix_cache_position"]["dialect_options"].get("sqlite_where")
+        assert str(condition) == "lane = -1"
 
 
 # The project's own environment

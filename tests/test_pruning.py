@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import sqlite3
 import threading
 import time
+from contextlib import closing
 from typing import Any
 
 import pytest
 from filelock import FileLock
 
 from coherent_cache import CacheManager, ConfigurationError, store
+from coherent_cache.drivers import cursor_execute
 from coherent_cache.tables import lock_path
 
 from .databases import Database
@@ -132,6 +136,34 @@ def test_on_sqlite_no_thread_writes(worker: Worker) -> None:
     for number in range(40):
         churner.cache_manager.invalidate(f"lone {number}")
     assert generations(worker) <= 5 + 30
+
+
+@pytest.mark.on("sqlite-wal", "sqlite-journal")
+def test_on_sqlite_it_costs_a_transaction_the_same_in_a_long_table(worker: Worker) -> None:
+    """In steps of SQLite's machine: it holds the file's only write lock meanwhile."""
+    churner = Worker(worker.database, prune_keep=10_000, prune_every=1_000)
+    core = churner.cache_manager.core
+
+    def steps() -> list[int]:
+        """Of two turns: one that writes no mark yet, and one that deletes."""
+        counts = []
+        with closing(sqlite3.connect(str(worker.database.url.database))) as connection:
+            execute = cursor_execute(core.engine.dialect, lambda: connection)
+            for keep in (100_000, 10):
+                count = itertools.count()
+                core.ledger.prune_within(execute, keep, 20, 1)  # the mark, the second time
+                connection.set_progress_handler(lambda count=count: next(count) < 0, 1)
+                core.ledger.prune_within(execute, keep, 20, 1)
+                connection.set_progress_handler(None, 1)
+                counts.append(next(count))
+            connection.rollback()
+        return counts
+
+    write_rows(churner, 100)
+    few = steps()
+    write_rows(churner, 5_000)
+    assert min(few) > 10
+    assert [many <= 2 * before for many, before in zip(steps(), few, strict=True)] == [True, True]
 
 
 def test_it_can_be_switched_off(worker: Worker) -> None:

@@ -249,7 +249,8 @@ class Ledger(abc.ABC):
         if found is None:
             values = ", ".join([f"(?, ?, ?, {position}, ?)"] * rows)
             found = self.sql(f"{self._insert_into} {values}")
-            if rows in _REMEMBERED_ROWS and not position.isdigit():
+            # On MariaDB the position may be a number of this commit.
+            if rows in _REMEMBERED_ROWS and (position == "0" or not position.isdigit()):
                 self._inserts[rows, position] = found
         return found
 

@@ -1,8 +1,12 @@
 """The ledger on SQLite: the number of a row is its place in the order of commits.
 
 SQLite lets one transaction write at a time, from its first write to its COMMIT, and a row's
-number (AUTOINCREMENT) is taken while it writes.  So numbers become visible in their own order and
-"greater than the last one seen" misses nothing.
+number, one more than the largest in the table, is taken while it writes.  So numbers become visible
+in their own order and "greater than the last one seen" misses nothing.
+
+No number comes back, since the newest row is never deleted: `choose` and `prune_within` leave the
+newest invalidation, and a mark goes after a newer one was written.  Where rows are deleted by hand
+their token tells.  (AUTOINCREMENT would write one more page at each commit.)
 
 A position is the newest row seen: its number and its random token.  Each reading begins *with*
 that row.  If it is gone, rows after it may have been pruned; if its token is another, the file
@@ -86,8 +90,12 @@ class SQLiteLedger(Ledger):
         """See `Ledger.prune_within`.
 
         The mark says up to which number rows may go: those were all committed before it, since
-        numbers are in the order of commits.  They go little by little, and only when none is left
-        comes the next mark.
+        numbers are in the order of commits, and the mark has a number itself that is greater.  They
+        go little by little, and only when none is left comes the next mark.
+
+        The file's only write lock is held meanwhile, so no statement may walk the table: rows are
+        not indexed by their lane but for marks, and SQLite goes by their number.
+        (Test: test_on_sqlite_it_costs_a_transaction_the_same_in_a_long_table.)
         """
         marks = execute(
             f"SELECT position FROM {self.log_name} WHERE lane = {MARKS} "

@@ -376,6 +376,18 @@ def test_case_10_table_made_anew(worker: Worker, other: Worker) -> None:
     assert other.read("Front") == worker.read("Front") == "newer"
 
 
+@pytest.mark.on("sqlite-wal", "sqlite-journal")
+def test_case_10_emptied_and_gone_on_to_the_same_number(worker: Worker, other: Worker) -> None:
+    # By hand: without its newest row the table gives the same numbers again.
+    worker.write("Front", "old")
+    assert other.read("Front") == "old"
+    newest = worker.cache_manager.status().newest_generation
+    operator(worker.database, "DELETE FROM cache")
+    worker.write("Front", "new")
+    assert worker.cache_manager.status().newest_generation == newest
+    assert other.read("Front") == "new"
+
+
 # The side connection
 
 

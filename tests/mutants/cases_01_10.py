@@ -358,6 +358,17 @@ MUTANTS = [
         core=True,
     ),
     Mutant(
+        "a-row-is-known-by-its-number-on-sqlite",
+        "ledger/sqlite.py",
+        "or _Position(*rows[0][:2]) != position:",
+        "or rows[0][0] != position.generation:",
+        (
+            f"{C10}::test_case_10_emptied_and_gone_on_to_the_same_number",
+            f"{C10}::test_case_10_restored_and_gone_on_to_the_same_number[sqlite-wal]",
+            f"{C10}::test_case_10_restored_and_gone_on_to_the_same_number[sqlite-journal]",
+        ),
+    ),
+    Mutant(
         "gaps-ignored-on-mariadb",
         "ledger/mariadb.py",
         "                if len(found[lane]) != len(wanted) or new[0] < old[0]:\n"

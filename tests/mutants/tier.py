@@ -96,6 +96,13 @@ MUTANTS = [
         (f"{SHARED}pruned_within_transactions",),
     ),
     Mutant(
+        "the-first-mark-lets-the-first-row-go",
+        "tables.py",
+        '        mark["generation"] = 0\n',
+        "        pass\n",
+        (f"{SHARED}the_first_row_of_all_stays_until_a_mark",),
+    ),
+    Mutant(
         "once-lets-go-before-it-puts",
         "loading.py",
         "            shared.put(entry, self._around(read))\n        return entry\n",

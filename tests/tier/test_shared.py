@@ -173,6 +173,15 @@ def test_pruned_within_transactions(worker: Worker, shelf: Shelf) -> None:
     assert 1 < changes < 12
 
 
+@pytest.mark.on("sqlite-wal", "sqlite-journal")
+def test_the_first_row_of_all_stays_until_a_mark(worker: Worker) -> None:
+    """The table's first mark lets no row go, whatever number comes next."""
+    writer = Worker(worker.database, prune_keep=1, prune_every=1)
+    before = generation(writer, "k")
+    writer.cache_manager.invalidate("k")
+    assert generation(writer, "k") != before
+
+
 def test_a_key_that_is_invalidated_all_the_time(worker: Worker, monkeypatch: Any) -> None:
     monkeypatch.setattr("coherent_cache.ledger.generation.MOST_ROWS", 3)
     for _ in range(2):
