@@ -78,6 +78,13 @@ MUTANTS = [
         (f"{SHARED}a_value_of_the_tier_is_hidden_by_a_del",),
     ),
     Mutant(
+        "a-generation-counts-rows-only",
+        "ledger/generation.py",
+        '_SUMS = "COUNT(*), SUM(token >> 32), SUM(token & 4294967295)"\n',
+        '_SUMS = "COUNT(*), 0, 0"\n',
+        (f"{SHARED}one_row_goes_and_another_comes",),
+    ),
+    Mutant(
         "pruned-without-a-mark",
         "ledger/base.py",
         "            self.mark(execute, max(map(max, batches)))\n",

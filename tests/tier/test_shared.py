@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from sqlalchemy import select
 
 from coherent_cache import CacheManager, cached
+from coherent_cache.keys import key_hash
+from coherent_cache.ledger import Execute, Result, generations
 
 from ..databases import Database
 from ..guarantees.helpers import Gate, elsewhere, in_thread, transaction_at
@@ -182,6 +185,41 @@ def test_a_key_that_is_invalidated_all_the_time(worker: Worker, monkeypatch: Any
         worker.cache_manager.invalidate("k")
     assert generation(worker, "k") is None
     assert generation(worker, "other") is not None
+
+
+def test_one_row_goes_and_another_comes(worker: Worker) -> None:
+    """What was chosen before a mark goes after it: as many rows, and another generation."""
+    for _ in range(2):
+        worker.cache_manager.invalidate("k")
+    before = generation(worker, "k")
+    core = worker.cache_manager.core
+    oldest = f"SELECT MIN(generation) FROM {core.ledger.log_name} WHERE key_hash = {key_hash('k')}"
+
+    def remove_one(execute: Execute) -> None:
+        assert core.ledger.delete_rows(execute, list(execute(oldest, ()).rows[0])) == 1
+
+    core.access.run(remove_one)
+    worker.cache_manager.invalidate("k")
+    assert generation(worker, "k") != before
+
+
+def test_many_rows_of_a_key_are_added_up_by_the_database(worker: Worker) -> None:
+    for _ in range(30):
+        worker.cache_manager.invalidate("k")
+    core = worker.cache_manager.core
+    told = []
+
+    def counted(execute: Execute) -> dict[str, str]:
+        def counting(statement: str, parameters: Sequence[Any]) -> Result:
+            result = execute(statement, parameters)
+            told.append(len(result.rows))
+            return result
+
+        return generations(core.ledger, counting, ["k", "never"])
+
+    found = core.access.run(counted)
+    assert found["k"] == generation(worker, "k")
+    assert told == [2]  # the marks, and the key
 
 
 def test_one_statement_or_the_whole_ledger_say_the_same(worker: Worker) -> None:
