@@ -7,7 +7,8 @@ nobody has read it since.  *Read by another*: and a third process has read it me
 the request that changes a page.
 
 With four workers an edit is followed by one request of the second kind; the other three meet the
-third kind, if they have read the page before.
+third kind, if they have read the page before.  The limit is a request that finds everything in
+memory and asks nobody: a dict that nobody tells of writes, in the tables of `load`.
 """
 
 from __future__ import annotations
