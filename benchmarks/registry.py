@@ -26,6 +26,7 @@ NAMES = (
     "restart",
     "churn",
     "stampede",
+    "requests",
     "load",
 )
 

@@ -301,7 +301,7 @@ class Loader:
             # (Test: test_the_value_is_there_before_the_lock_is_free.)
             # Transactions are asked for again: the retriever may have begun one that goes on.
             # (Test: test_put_beside_a_transaction_that_the_retriever_began.)
-            shared.put(entry, self._around(read))
+            shared.put(entry, self._around(read), look.generation)
         return entry
 
     async def _abring(self, read: _Read, compute: Callable[[], Awaitable[Any]]) -> Entry:
@@ -324,7 +324,7 @@ class Loader:
                 await asyncio.sleep(seconds)
                 waited = True
             entry = await self._acompute(read, compute)
-            await shared.aput(entry, self._around(read))
+            await shared.aput(entry, self._around(read), look.generation)
         return entry
 
     def _wait(self, read: _Read) -> Wait:

@@ -16,6 +16,7 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.exc import DBAPIError
 
 from .drivers import cursor_execute, driver_connection, in_transaction, is_autocommit
+from .libpq import ask_in_transaction
 from .transaction import Probe, Transaction
 
 _POSTGRESQL = (
@@ -33,9 +34,11 @@ def probe(dialect: Dialect, dbapi_connection: Any, transaction: Transaction) -> 
         if open_there is False:
             return Probe(written=transaction.dirty, statement_snapshots=True)
         try:
-            ((written, statement_snapshots),) = cursor_execute(dialect, lambda: dbapi_connection)(
-                _POSTGRESQL, ()
-            ).rows
+            rows: Any = ask_in_transaction(dialect, dbapi_connection, _POSTGRESQL.encode())
+            if rows is None:
+                execute = cursor_execute(dialect, lambda: dbapi_connection)
+                rows = execute(_POSTGRESQL, ()).rows
+            ((written, statement_snapshots),) = rows
         except DBAPIError:  # in a failed transaction nothing can be asked
             return Probe(written=True, statement_snapshots=False)
         return Probe(bool(written), bool(statement_snapshots))

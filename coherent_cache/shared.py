@@ -8,11 +8,13 @@ it is asked for, and stored, by *generations* (`ledger.generation`), which are r
   read, so it is as new as the label says.  The same goes for each key that it depends on, whose
   generations stand beside it.
 - to put one, the generations of all its keys are read first, then the ledger is looked at, and if
-  the store still has the value after that, nothing had invalidated it when they were read.
+  the store still has the value after that, nothing had invalidated it when they were read.  Its own
+  key's is known from having looked for it; what it depends on is known when it is computed.
 
 The interleaving the second guards against: a value is read from an old snapshot, somebody commits,
 the generation is read, and the old value is stored under the new generation, wrong for good.
-(Test: test_an_old_snapshot_is_not_put_under_a_new_generation.)
+(Tests: test_an_old_snapshot_is_not_put_under_a_new_generation, and with a snapshot that was opened
+before the generation was read, test_a_transaction_opened_before_the_generation_was_read.)
 
 Only what the store has accepted is put: what a committed reader could have computed.
 """
@@ -136,29 +138,38 @@ class SharedValues:
 
     # Putting
 
-    def put(self, entry: Entry, transactions: Iterable[Transaction]) -> None:
-        """Let others find *entry*, if it is in the store and still is after a look."""
-        generations = self._generations_to_put(entry, transactions)
+    def put(
+        self, entry: Entry, transactions: Iterable[Transaction], generation: str | None
+    ) -> None:
+        """Let others find *entry*, if it is in the store and still is after a look.
+
+        *generation* is its key's, read before the value was computed; None if that is not known.
+        """
+        generations = self._generations_to_put(entry, transactions, generation)
         if generations and self._still_holds(entry, transactions):
             self._put(entry, generations)
 
-    async def aput(self, entry: Entry, transactions: Iterable[Transaction]) -> None:
+    async def aput(
+        self, entry: Entry, transactions: Iterable[Transaction], generation: str | None
+    ) -> None:
         """`put` in a coroutine."""
         if not self._core.is_async:
-            generations = self._generations_to_put(entry, transactions)
+            generations = self._generations_to_put(entry, transactions, generation)
             holds = bool(generations) and self._still_holds(entry, transactions)
         else:
-            generations = await spawn(self._generations_to_put, entry, transactions)
+            generations = await spawn(self._generations_to_put, entry, transactions, generation)
             holds = bool(generations) and await spawn(self._still_holds, entry, transactions)
         if holds:
             await asyncio.to_thread(self._put, entry, generations)
 
     def _generations_to_put(
-        self, entry: Entry, transactions: Iterable[Transaction]
+        self, entry: Entry, transactions: Iterable[Transaction], generation: str | None
     ) -> dict[str, str]:
         """The generations of all keys of *entry*; none if it is not to be put."""
         if variant_of(entry.slot) is None or not self._store.holds(entry):
             return {}
+        if generation is not None and not entry.others:
+            return {entry.key: generation}
         keys = entry.keys
         found = self._generations(list(keys), transactions)
         return found if found.keys() == keys else {}

@@ -17,6 +17,7 @@ from sqlalchemy import Engine
 
 from .drivers import Fetch, driver_errors, driver_fetch, wrapped
 from .ledger import Ledger, Result
+from .libpq import PreparedSelects, prepared_selects
 from .points import point
 from .wal_index import WalIndex, map_wal_index
 
@@ -64,6 +65,7 @@ class SideConnection:
         # Kept: making one each time takes as long as the statement on some drivers.
         self._cursor: Any = None
         self._fetch: Fetch | None = None
+        self._selects: PreparedSelects | None = None
         self._driver_error: type[Exception] = engine.dialect.loaded_dbapi.Error
         #: Counts the sessions.  What was read in an earlier one is not joined to a later one.
         self.session = 0
@@ -86,8 +88,12 @@ class SideConnection:
 
     def run(self, statement: str, parameters: Any) -> Result:
         """`execute` where `open` was just called."""
-        cursor = self._cursor
+        cursor, selects = self._cursor, self._selects
         try:
+            if selects is not None:
+                found = selects.execute(statement, parameters)
+                if found is not None:
+                    return Result(found, len(found))
             cursor.execute(statement, parameters)
             rows = cursor.fetchall() if cursor.description is not None else ()
             return Result(rows, cursor.rowcount)
@@ -164,6 +170,7 @@ class SideConnection:
             with driver_errors(self._engine.dialect):
                 self._engine.dialect.set_isolation_level(dbapi_connection, "AUTOCOMMIT")
             self._ledger.prepare_session(self.run)
+            self._selects = prepared_selects(self._engine.dialect, dbapi_connection)
         except BaseException:
             self.close()
             raise
@@ -175,7 +182,7 @@ class SideConnection:
             index.close()  # first: what it reads is vouched for by the connection
         connection, self._connection = self._connection, None
         cursor, self._cursor = self._cursor, None
-        self._fetch = None
+        self._fetch = self._selects = None
         if connection is None:
             return
         self._detach_finalizer()
@@ -197,7 +204,7 @@ class SideConnection:
         if self._connection is not None:
             self._detach_finalizer()
             leave_to_parent((self._connection, self._cursor))
-            self._connection = self._cursor = self._fetch = None
+            self._connection = self._cursor = self._fetch = self._selects = None
 
     def _detach_finalizer(self) -> None:
         if self._finalizer is not None:

@@ -98,9 +98,11 @@ def _shut(each: socket.socket) -> None:
 
 
 @contextmanager
-def proxied(url: URL) -> Iterator[tuple[URL, Proxy]]:
-    """The URL of a proxy before the server of *url*."""
-    proxy = Proxy((url.host or "127.0.0.1", url.port or 0))
+def proxied(
+    url: URL, *, watch: Callable[[bytes], str] | None = None
+) -> Iterator[tuple[URL, Proxy]]:
+    """The URL of a proxy before the server of *url*; for *watch* see `Proxy`."""
+    proxy = Proxy((url.host or "127.0.0.1", url.port or 0), watch=watch)
     try:
         yield url.set(host="127.0.0.1", port=proxy.port), proxy
     finally:

@@ -36,7 +36,7 @@ from . import variants
 from .checker import Checker
 from .serving import GTHREAD, SYNC, UVICORN, Server, serving
 
-_REDIS = os.environ.get("COHERENT_CACHE_REDIS", "redis://127.0.0.1:6379/9")
+REDIS = os.environ.get("COHERENT_CACHE_REDIS", "redis://127.0.0.1:6379/9")
 _CONNECTIONS = 16
 
 
@@ -79,7 +79,7 @@ def run(options: Options) -> Iterator[Table]:
     if shutil.which("wrk") is None:
         options.progress.step("left out: load needs wrk, which is not installed")
         return
-    names = [name for name in variants.NAMES if "Redis" not in name or _redis_answers(options)]
+    names = [name for name in variants.NAMES if "Redis" not in name or redis_answers(options)]
     for kind in available(options.databases, options.progress):
         for setup in _SETUPS:
             title = setup.title(kind)
@@ -146,12 +146,12 @@ def _site(options: Options, setup: _Setup, kind: str, variant: str) -> Iterator[
         environment = {
             "LOAD_DATABASE": database.url.render_as_string(hide_password=False),
             "LOAD_VARIANT": variant,
-            "LOAD_REDIS": _REDIS,
+            "LOAD_REDIS": REDIS,
             "LOAD_PREFIX": f"{uuid.uuid4().hex[:8]}:",
             "LOAD_INSTANCE": directory,
             "PYTHONWARNINGS": "ignore",
         }
-        paths = [quote(name, safe="") for name in _prepare(setup.preparing, environment)]
+        paths = [quote(name, safe="") for name in prepare(setup.preparing, environment)]
         listed = Path(directory, "paths")
         listed.write_text("\n".join(paths) + "\n")
         with serving(setup.server, setup.app, environment) as port:
@@ -161,7 +161,8 @@ def _site(options: Options, setup: _Setup, kind: str, variant: str) -> Iterator[
             yield _Site(variant, port, listed, setup.writes, Checker(port, paths), [])
 
 
-def _prepare(module: str, environment: Mapping[str, str]) -> list[str]:
+def prepare(module: str, environment: Mapping[str, str]) -> list[str]:
+    """Let *module* fill the database; the names of its pages."""
     done = subprocess.run(
         [sys.executable, "-m", module],
         env={**os.environ, **environment},
@@ -186,11 +187,12 @@ def _wrk(port: int, paths: Path, seconds: int, writes: float) -> subprocess.Pope
     )
 
 
-def _redis_answers(options: Options) -> bool:
+def redis_answers(options: Options) -> bool:
+    """Whether there is a Redis; if not that is told."""
     try:
         import redis
 
-        client: Any = redis.Redis.from_url(_REDIS)
+        client: Any = redis.Redis.from_url(REDIS)
         client.ping()
     except Exception as error:
         options.progress.step(f"left out: Redis: {error}")

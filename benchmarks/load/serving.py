@@ -38,7 +38,7 @@ GTHREAD = Server(
 UVICORN = Server(
     "uvicorn",
     (
-        *("uvicorn", "--factory", "--host", "127.0.0.1", "--port", "{port}"),
+        *("benchmarks.load.uvicorn_server", "--factory", "--host", "127.0.0.1", "--port", "{port}"),
         *("--workers", "{workers}", "--log-level", "warning", "--no-access-log"),
         "{app}:create_app",
     ),

@@ -27,6 +27,8 @@ NAMES = (
     "a dict that nobody tells",
 )
 OURS = ("coherent_cache", "coherent_cache, tier in Redis")
+#: The limit, which shows what is not so any more.
+WRONG = ("a dict that nobody tells",)
 
 _SECONDS = 300  # how long Redis keeps what is never deleted
 _MISSING: Any = object()

@@ -17,7 +17,7 @@ def _put_without_another_look() -> None:
     SharedValues._still_holds = lambda *_: True  # type: ignore[method-assign,assignment]
 
     def any_generations(
-        self: SharedValues, entry: Entry, transactions: Iterable[Transaction]
+        self: SharedValues, entry: Entry, transactions: Iterable[Transaction], _: str | None
     ) -> dict[str, str]:
         return {} if entry.owners else self._generations(list(entry.keys), transactions)
 

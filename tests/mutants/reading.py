@@ -249,4 +249,32 @@ MUTANTS = [
         "        item = Py_XNewRef(PyDict_GetItemWithError(items, instance));\n",
         (f"{COMPILED}::test_the_same_tests_pass",),
     ),
+    Mutant(
+        "prepared-under-a-number",
+        "libpq.py",
+        '        name = f"coherent_cache_{digest}".encode()\n',
+        '        name = f"coherent_cache_{len(self._names)}".encode()\n',
+        ("test_libpq.py::test_two_clients_of_one_session",),
+    ),
+    Mutant(
+        "asked-and-left-with-the-answer-on-its-way",
+        "libpq.py",
+        "            if libpq.transaction_status == _ACTIVE:\n",
+        "            if False:\n",
+        ("test_libpq.py::test_interrupted_while_it_asks",),
+    ),
+    Mutant(
+        "a-short-way-in-a-transaction",
+        "libpq.py",
+        "        if name is None or self._libpq.transaction_status != _IDLE:\n",
+        "        if name is None:\n",
+        ("test_libpq.py::test_not_in_a_transaction",),
+    ),
+    Mutant(
+        "prepared-where-the-application-forbids-it",
+        "libpq.py",
+        "        if dbapi_connection.prepare_threshold is None or not _is_plain(dbapi_connection):\n",
+        "        if not _is_plain(dbapi_connection):\n",
+        ("test_libpq.py::test_nothing_is_prepared_where_the_application_forbids_it",),
+    ),
 ]

@@ -18,6 +18,7 @@ MUTANTS = [
         "        return self._check(transactions)\n",
         (
             f"{SHARED}an_old_snapshot_is_not_put_under_a_new_generation",
+            f"{SHARED}a_transaction_opened_before_the_generation_was_read",
             f"{SCHEDULES}commit_at_each_moment_of_a_put",
             f"{SCHEDULES}evicted_and_loaded_again_between_the_generations_and_the_look",
         ),
@@ -35,8 +36,8 @@ MUTANTS = [
     Mutant(
         "a-put-asks-beside-what-was-open-before-the-load",
         "loading.py",
-        "            shared.put(entry, self._around(read))\n",
-        "            shared.put(entry, ())\n",
+        "            shared.put(entry, self._around(read), look.generation)\n",
+        "            shared.put(entry, (), look.generation)\n",
         (f"{NEIGHBOUR}put_beside_a_transaction_that_the_retriever_began",),
     ),
     Mutant(
@@ -78,6 +79,13 @@ MUTANTS = [
         (f"{SHARED}a_value_of_the_tier_is_hidden_by_a_del",),
     ),
     Mutant(
+        "a-generation-counts-rows-only",
+        "ledger/generation.py",
+        '_SUMS = "COUNT(*), SUM(token >> 32), SUM(token & 4294967295)"\n',
+        '_SUMS = "COUNT(*), 0, 0"\n',
+        (f"{SHARED}one_row_goes_and_another_comes",),
+    ),
+    Mutant(
         "pruned-without-a-mark",
         "ledger/base.py",
         "            self.mark(execute, max(map(max, batches)))\n",
@@ -105,8 +113,8 @@ MUTANTS = [
     Mutant(
         "once-lets-go-before-it-puts",
         "loading.py",
-        "            shared.put(entry, self._around(read))\n        return entry\n",
-        "        shared.put(entry, self._around(read))\n        return entry\n",
+        "            shared.put(entry, self._around(read), look.generation)\n        return entry\n",
+        "        shared.put(entry, self._around(read), look.generation)\n        return entry\n",
         (f"{ONCE}the_value_is_there_before_the_lock_is_free",),
         core=True,
     ),

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 from sqlalchemy import select
 
 from coherent_cache import CacheManager, cached
+from coherent_cache.keys import key_hash
+from coherent_cache.ledger import Execute, Result, generations
 
 from ..databases import Database
 from ..guarantees.helpers import Gate, elsewhere, in_thread, transaction_at
@@ -30,6 +33,20 @@ class Both:
     @cached(tier=False)
     def at_home(self) -> str | None:
         return PageText(self.env, "a").text
+
+
+class Slow:
+    """A value computed from another, by a retriever that may be stopped after it has read."""
+
+    def __init__(self, env: Worker, after: Callable[[], None] = lambda: None) -> None:
+        self.env = env
+        self.after = after
+
+    @cached
+    def text(self) -> tuple[str | None]:
+        found = PageText(self.env, "a").text
+        self.after()
+        return (found,)
 
 
 @pytest.fixture
@@ -74,16 +91,29 @@ def test_what_was_invalidated_is_not_found(sharers: tuple[Worker, Worker]) -> No
 def test_an_old_snapshot_is_not_put_under_a_new_generation(
     worker: Worker, sharers: tuple[Worker, Worker]
 ) -> None:
-    """The retriever has read, somebody commits, and only then the generation is read."""
+    """The retriever has read, somebody commits, and only then the generation of what it read is."""
     one, two = sharers
     gate = Gate()
-    one.wiki.after = gate
-    slow = in_thread(lambda: one.wiki.names)
+    slow = in_thread(lambda: Slow(one, gate).text)
     gate.wait()
     elsewhere(lambda: worker.write("a", ""))
     gate.open()
-    assert slow.result(15) == frozenset()
-    assert two.wiki.names == {"a"}
+    assert slow.result(15) == (None,)
+    assert Slow(two).text == ("",)
+
+
+@pytest.mark.on("postgresql", "mariadb")
+def test_a_transaction_opened_before_the_generation_was_read(worker: Worker, shelf: Shelf) -> None:
+    """The snapshot is there, somebody commits, the generation is read, and then the data are."""
+    engine = worker.database.engine(isolation_level="REPEATABLE READ")
+    one = Worker(worker.database, engine=engine, tier=shelf)
+    with one.cache_manager.request():
+        assert PageText(one, "other").text is None  # the request has looked at the ledger
+        with one.cache_manager.begin() as connection:
+            connection.execute(select(page.c.name)).all()
+            elsewhere(lambda: worker.write("a", ""))
+            assert one.wiki.names == frozenset()
+    assert Worker(worker.database, tier=shelf).wiki.names == {"a"}
 
 
 @pytest.mark.on("postgresql", "mariadb")
@@ -191,6 +221,41 @@ def test_a_key_that_is_invalidated_all_the_time(worker: Worker, monkeypatch: Any
         worker.cache_manager.invalidate("k")
     assert generation(worker, "k") is None
     assert generation(worker, "other") is not None
+
+
+def test_one_row_goes_and_another_comes(worker: Worker) -> None:
+    """What was chosen before a mark goes after it: as many rows, and another generation."""
+    for _ in range(2):
+        worker.cache_manager.invalidate("k")
+    before = generation(worker, "k")
+    core = worker.cache_manager.core
+    oldest = f"SELECT MIN(generation) FROM {core.ledger.log_name} WHERE key_hash = {key_hash('k')}"
+
+    def remove_one(execute: Execute) -> None:
+        assert core.ledger.delete_rows(execute, list(execute(oldest, ()).rows[0])) == 1
+
+    core.access.run(remove_one)
+    worker.cache_manager.invalidate("k")
+    assert generation(worker, "k") != before
+
+
+def test_many_rows_of_a_key_are_added_up_by_the_database(worker: Worker) -> None:
+    for _ in range(30):
+        worker.cache_manager.invalidate("k")
+    core = worker.cache_manager.core
+    told = []
+
+    def counted(execute: Execute) -> dict[str, str]:
+        def counting(statement: str, parameters: Sequence[Any]) -> Result:
+            result = execute(statement, parameters)
+            told.append(len(result.rows))
+            return result
+
+        return generations(core.ledger, counting, ["k", "never"])
+
+    found = core.access.run(counted)
+    assert found["k"] == generation(worker, "k")
+    assert told == [2]  # the marks, and the key
 
 
 def test_one_statement_or_the_whole_ledger_say_the_same(worker: Worker) -> None:
