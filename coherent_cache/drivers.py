@@ -73,10 +73,10 @@ def driver_errors(
         raise wrapped(dialect, error, statement, connection) from error
 
 
-def wrapped(dialect: Dialect, error: Any, statement: str | None, connection: Any) -> Exception:
+def wrapped(dialect: Dialect, error: Any, statement: str | None, connection: Any) -> DBAPIError:
     """Return the driver's *error* as SQLAlchemy wraps it."""
     driver = dialect.loaded_dbapi
-    found: Exception = DBAPIError.instance(
+    found: DBAPIError = DBAPIError.instance(
         statement,
         None,
         error,

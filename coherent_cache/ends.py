@@ -36,8 +36,12 @@ class Endings(Protocol):
         ...
 
 
-def wrap_ends(dialect: Dialect, endings: Endings) -> None:
-    """Let *endings* know of every end on connections of *dialect*, as long as it lives."""
+def wrap_ends(dialect: Dialect, endings: Endings) -> bool:
+    """Let *endings* know of every end on connections of *dialect*, as long as it lives.
+
+    Return whether it is the last to be told before a COMMIT: nobody wraps the method already.
+    """
+    is_last = "do_commit" not in vars(dialect)
     # Weakly: a driver's connection may know its dialect, and the ledger's own connections have to
     # go with the manager.  (Test: test_manager_takes_its_connections_along.)
     told = weakref.ref(endings)
@@ -48,6 +52,7 @@ def wrap_ends(dialect: Dialect, endings: Endings) -> None:
     wrapped.do_rollback_twophase = _wrap_twophase(
         dialect.do_rollback_twophase, Outcome.ROLLED_BACK, told
     )
+    return is_last
 
 
 def _wrap(

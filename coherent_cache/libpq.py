@@ -137,6 +137,31 @@ def ask_in_transaction(dialect: Dialect, dbapi_connection: Any, question: bytes)
             raise
 
 
+def literals_of(dialect: Dialect, dbapi_connection: Any) -> Callable[[str], str] | None:
+    """Return a function that writes text as an SQL literal, for statements that are sent as one
+    message in the transaction that is open on the connection (`send`); None where that cannot be:
+    another driver, no transaction, one that has failed, a pipeline."""
+    if dialect.driver != "psycopg" or dialect.is_async:
+        return None
+    try:
+        libpq = dbapi_connection.pgconn
+        if libpq.transaction_status != _IN_TRANSACTION or not _is_plain(dbapi_connection):
+            return None
+        from psycopg.pq import Escaping  # here is psycopg
+
+        escape = Escaping(libpq).escape_literal
+    except AttributeError:
+        return None
+    return lambda text: bytes(escape(text.encode())).decode()
+
+
+def send(dbapi_connection: Any, statements: str) -> None:
+    """Execute several statements as one message, by a cursor.  What follows one that fails is not
+    executed.  Raises the driver's errors."""
+    with dbapi_connection.cursor() as cursor:
+        cursor.execute(statements, prepare=False)
+
+
 def _is_plain(connection: Any) -> bool:
     """Whether text is UTF-8 and no pipeline is open, in which answers come later."""
     encoding: bytes | None = connection.pgconn.parameter_status(b"client_encoding")

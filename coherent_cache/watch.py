@@ -69,7 +69,7 @@ class EngineWatch:
         event.listen(engine, "connect", self._on_connect)
         event.listen(engine, "invalidate", self._on_lost)
         event.listen(engine, "close", self._on_close)
-        wrap_ends(self._dialect, self)
+        self._writer.is_last = wrap_ends(self._dialect, self)
 
     # What others ask
 
@@ -244,6 +244,8 @@ class EngineWatch:
         if transaction is not None and transaction.is_open:
             self._settle_load(transaction)
             self._claim_if_written(transaction)
+            if self._writer.waits_for_the_commit(transaction, connection):
+                return  # `before_end` comes next, unless a listener fails
             try:
                 self._writer.write(transaction, connection)
             except BaseException:
@@ -264,6 +266,15 @@ class EngineWatch:
             self._dialect.do_rollback(connection.connection)
         except Exception:
             connection.invalidate()
+
+    def _clear(self, connection: Connection | None, dbapi_connection: Any) -> None:
+        try:
+            self._dialect.do_rollback(dbapi_connection)
+        except self._dialect.loaded_dbapi.Error:
+            pass  # lost, as SQLAlchemy will notice by the error that is on its way
+        except Exception:
+            if connection is not None:
+                connection.invalidate()
 
     def _on_prepare_twophase(self, connection: Connection, xid: Any) -> None:
         transaction = self._by_connection.get(connection)
@@ -291,7 +302,14 @@ class EngineWatch:
         """See `Endings.before_end`."""
         self._settle_load(transaction, dbapi_connection)
         if outcome is Outcome.COMMITTED:
-            self._writer.write_unannounced(transaction, dbapi_connection)
+            try:
+                self._writer.write_at_the_commit(transaction, dbapi_connection)
+            except BaseException:
+                # As in `_on_commit`; and the COMMIT may have been sent along.
+                connection = self.connection_of(transaction)
+                self.after_end(transaction, dbapi_connection, Outcome.UNKNOWN)
+                self._clear(connection, dbapi_connection)
+                raise
         else:
             self._effects.notice_silent_end(transaction, dbapi_connection)
 

@@ -10,8 +10,10 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.exc import DBAPIError
 
 from .core import Core
-from .drivers import cursor_execute
+from .drivers import cursor_execute, wrapped
+from .explain import explain
 from .ledger import Execute, LaneHolder, Result
+from .libpq import literals_of, send
 from .points import point
 from .transaction import Transaction
 
@@ -23,6 +25,10 @@ class LedgerWriter:
     def __init__(self, core: Core, dialect: Dialect) -> None:
         self._core = core
         self._dialect = dialect
+        #: Nobody comes between `write_at_the_commit` and the COMMIT.  Of two managers on one engine
+        #: only one may commit by itself: the other's keys would come after.
+        #: (Test: test_two_managers_commit_as_one.)
+        self.is_last = False
         self._lane_info = f"coherent_cache.lane.{core.ledger.lanes_name}"
 
     @point(before="commit: rows not written", after="commit: rows written, not committed")
@@ -51,6 +57,16 @@ class LedgerWriter:
         if lane.lane is not None:
             pooled.info[self._lane_info] = lane.lane
 
+    def waits_for_the_commit(self, transaction: Transaction, connection: Connection) -> bool:
+        """Whether `write_at_the_commit` may save a round trip.  Not where the statement is to be
+        seen in SQLAlchemy's log, which is asked for before the COMMIT."""
+        return (
+            self.is_last
+            and not transaction.written
+            and not connection.engine.logger.isEnabledFor(logging.INFO)
+            and literals_of(self._dialect, connection.connection.dbapi_connection) is not None
+        )
+
     def _execute_on(self, connection: Connection) -> Execute:
         """A cursor of the driver's: SQLAlchemy's way costs more than the statement itself, and is
         taken only where the statement is to be seen in its log (``echo``)."""
@@ -64,14 +80,39 @@ class LedgerWriter:
 
         return execute
 
-    def write_unannounced(self, transaction: Transaction, dbapi_connection: Any) -> None:
-        """A COMMIT with no ``commit`` event before it: the pool's (reset_on_return="commit"), or
-        one whose other listeners have invalidated more (test_del_in_a_commit_listener)."""
+    def write_at_the_commit(self, transaction: Transaction, dbapi_connection: Any) -> None:
+        """The COMMIT comes next, and there are keys that no `commit` event let us write: they go
+        with it as one message (`waits_for_the_commit`), it is the pool's
+        (reset_on_return="commit"), or other listeners of the event have invalidated more
+        (test_del_in_a_commit_listener)."""
         keys = sorted(transaction.late) if transaction.written else transaction.pending()
-        if keys:
+        if keys and not self._commit_with(keys, dbapi_connection):
             execute = cursor_execute(self._dialect, lambda: dbapi_connection)
             self._core.write_keys(execute, keys, LaneHolder())
-            transaction.written = True
+        transaction.written |= bool(keys)
+
+    @point(before="commit: rows not written")
+    def _commit_with(self, keys: list[str], dbapi_connection: Any) -> bool:
+        """Write *keys* and commit, as one message; return whether that could be.
+
+        A COMMIT that follows finds nothing to do: the driver knows from the server's answer that no
+        transaction is open any more.  A round trip less for each writer, and the row's lifetime
+        before the COMMIT is the server's own.
+        """
+        quote = literals_of(self._dialect, dbapi_connection) if self.is_last else None
+        statements = None if quote is None else self._core.ledger.write_and_commit(keys, quote)
+        if statements is None:
+            return False
+        try:
+            send(dbapi_connection, statements)
+        except self._dialect.loaded_dbapi.Error as error:
+            # SQLAlchemy is about to wrap it, and to notice a connection that is lost.
+            found = wrapped(self._dialect, error, None, dbapi_connection)
+            explained = explain(self._dialect, found, self._core.tables.log.name, keys)
+            if explained is None:
+                raise
+            raise explained from error
+        return True
 
     def claim_lane(self, dbapi_connection: Any, record: Any) -> None:
         """A connection was made: give it a lane, on databases that have them."""

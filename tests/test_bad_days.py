@@ -244,16 +244,16 @@ def test_failed_commit_leaves_nothing_behind(worker: Worker, other: Worker) -> N
     worker.write("Front", "old")
     assert worker.read("Front") == other.read("Front") == "old"
 
-    def refuse(execute: Any, keys: Any, lane: Any) -> None:
+    def refuse(*_: Any) -> None:
         raise RuntimeError("refused")
 
     manager: Any = worker.cache_manager
     with worker.engine.connect() as connection:
-        manager.core.write_keys = refuse
+        manager.core.write_keys = manager.core.ledger.write_and_commit = refuse
         with pytest.raises(RuntimeError, match="refused"), connection.begin():
             put(connection, "Front", "never")
             del PageText(worker, "Front").text
-        del manager.core.write_keys
+        del manager.core.write_keys, manager.core.ledger.write_and_commit
         with connection.begin():
             put(connection, "Back", "new")
     assert in_database(other, "Back") == "new"

@@ -96,7 +96,7 @@ class Ledger(abc.ABC):
         self.log_name = prepare.format_table(tables.log)
         self.lanes_name = prepare.format_table(tables.lanes)
         self.key_column = prepare.quote("key")
-        self._insert_into = (
+        self.insert_into = (
             f"INSERT INTO {self.log_name} ({self.key_column}, key_hash, lane, position, token) "
             f"VALUES"
         )
@@ -125,6 +125,11 @@ class Ledger(abc.ABC):
     @abc.abstractmethod
     def write(self, execute: Execute, keys: Sequence[str], lane: LaneHolder) -> None:
         """Insert a row for each of *keys*; called in their transaction, just before COMMIT."""
+
+    def write_and_commit(self, keys: Sequence[str], quote: Callable[[str], str]) -> str | None:
+        """Return the text of what `write` does together with the COMMIT, for one message to the
+        server; None where they have to be apart.  *quote* writes text as a literal."""
+        return None
 
     @abc.abstractmethod
     def choose(self, execute: Execute, keep: int, batch: int) -> list[Sequence[int]]:
@@ -248,7 +253,7 @@ class Ledger(abc.ABC):
         found = self._inserts.get((rows, position))
         if found is None:
             values = ", ".join([f"(?, ?, ?, {position}, ?)"] * rows)
-            found = self.sql(f"{self._insert_into} {values}")
+            found = self.sql(f"{self.insert_into} {values}")
             # On MariaDB the position may be a number of this commit.
             if rows in _REMEMBERED_ROWS and (position == "0" or not position.isdigit()):
                 self._inserts[rows, position] = found
@@ -271,7 +276,7 @@ class Ledger(abc.ABC):
         stored = [to_stored(key) for key in keys]
         rest = f"{lane}, {position}, {token}"
         values = ", ".join([f"(?, {key_hash(key)}, {rest})" for key in stored])
-        execute(self.sql(f"{self._insert_into} {values}"), stored)
+        execute(self.sql(f"{self.insert_into} {values}"), stored)
 
     @point(before="prune: rows chosen, none deleted")
     def remove(self, execute: Execute, rows: Sequence[int]) -> int:

@@ -32,27 +32,30 @@ the server's session under a connection that lives on.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy.engine import Dialect
 
-from ..keys import from_stored
+from ..keys import from_stored, key_hash, to_stored
 from ..points import point
 from ..schema import LedgerTables
 from .base import (
     NEWS_LIMIT,
     PRUNED_AT_ONCE,
+    REMEMBERED,
     Execute,
     LaneHolder,
     Ledger,
     News,
     Question,
     chunks,
+    new_token,
 )
 
 _HORIZON = "pg_snapshot_xmin(pg_current_snapshot())::text::bigint"
 _UPPER = "pg_snapshot_xmax(pg_current_snapshot())::text::bigint"
+_OWN = "pg_current_xact_id()::text::bigint"
 _MARK = "coherent_cache.session"
 #: The generation of a row at position 0 that the table was made with: the first anchor.
 _FIRST = 0
@@ -269,7 +272,18 @@ class PostgreSQLLedger(Ledger):
 
     def write(self, execute: Execute, keys: Sequence[str], lane: LaneHolder) -> None:
         """See `Ledger.write`.  Rows are only inserted, so nobody waits for anybody."""
-        self.insert_rows(execute, keys, position="pg_current_xact_id()::text::bigint")
+        self.insert_rows(execute, keys, position=_OWN)
+
+    def write_and_commit(self, keys: Sequence[str], quote: Callable[[str], str]) -> str | None:
+        """See `Ledger.write_and_commit`.  If the INSERT fails, the server leaves out the COMMIT."""
+        if len(keys) > REMEMBERED:
+            return None
+        token = new_token()
+        rows = []
+        for key in keys:
+            stored = to_stored(key)
+            rows.append(f"({quote(stored)}, {key_hash(stored)}, 0, {_OWN}, {token})")
+        return f"{self.insert_into % ()} {', '.join(rows)}; COMMIT"
 
     def choose(self, execute: Execute, keep: int, batch: int) -> list[Sequence[int]]:
         """See `Ledger.choose`."""

@@ -203,6 +203,27 @@ MUTANTS = [
         _tests(G04, "g04_the_invalidations_cannot_be_written[sqlite-wal]"),
     ),
     Mutant(
+        "of-two-managers-each-commits",
+        "ends.py",
+        '    is_last = "do_commit" not in vars(dialect)\n',
+        "    is_last = True\n",
+        ("test_commit_message.py::test_two_managers_commit_as_one",),
+    ),
+    Mutant(
+        "rows-that-fail-with-the-commit-leave-the-transaction-open",
+        "watch.py",
+        "                self._clear(connection, dbapi_connection)\n",
+        "",
+        ("test_commit_message.py::test_a_row_that_fails_undoes_the_transaction",),
+    ),
+    Mutant(
+        "a-commit-without-an-answer-counts-as-undone",
+        "watch.py",
+        "dbapi_connection, Outcome.UNKNOWN)\n                self._clear",
+        "dbapi_connection, Outcome.ROLLED_BACK)\n                self._clear",
+        ("test_commit_message.py::test_a_connection_that_is_lost_with_the_commit",),
+    ),
+    Mutant(
         "threads-of-a-request-lose-each-others-transactions",
         "scope.py",
         "        self.transactions_here.pop(transaction, None)",

@@ -54,7 +54,8 @@ def _invalidate_after_commit() -> None:
         after_end(self, transaction, driver, outcome)
 
     LedgerWriter.write = write  # type: ignore[method-assign]
-    LedgerWriter.write_unannounced = lambda *_: None  # type: ignore[method-assign]
+    LedgerWriter.waits_for_the_commit = lambda *_: False  # type: ignore[method-assign]
+    LedgerWriter.write_at_the_commit = lambda *_: None  # type: ignore[method-assign]
     EngineWatch.after_end = then  # type: ignore[method-assign]
 
 
@@ -113,8 +114,9 @@ def _commit_without_the_ledger() -> None:
         return write
 
     LedgerWriter.write = lenient(LedgerWriter.write)  # type: ignore[method-assign]
-    LedgerWriter.write_unannounced = lenient(  # type: ignore[method-assign]
-        LedgerWriter.write_unannounced
+    LedgerWriter.waits_for_the_commit = lambda *_: False  # type: ignore[method-assign]
+    LedgerWriter.write_at_the_commit = lenient(  # type: ignore[method-assign]
+        LedgerWriter.write_at_the_commit
     )
 
 
