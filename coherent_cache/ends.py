@@ -36,12 +36,13 @@ class Endings(Protocol):
         ...
 
 
-def wrap_ends(dialect: Dialect, endings: Endings) -> bool:
+def wrap_ends(dialect: Dialect, endings: Endings) -> Callable[[], bool]:
     """Let *endings* know of every end on connections of *dialect*, as long as it lives.
 
-    Return whether it is the last to be told before a COMMIT: nobody wraps the method already.
+    Return a function that tells whether nobody else has a hand in its COMMIT: another who wraps it
+    as well, or who commits in his own way.
     """
-    is_last = "do_commit" not in vars(dialect)
+    was_plain = "do_commit" not in vars(dialect)
     # Weakly: a driver's connection may know its dialect, and the ledger's own connections have to
     # go with the manager.  (Test: test_manager_takes_its_connections_along.)
     told = weakref.ref(endings)
@@ -52,7 +53,8 @@ def wrap_ends(dialect: Dialect, endings: Endings) -> bool:
     wrapped.do_rollback_twophase = _wrap_twophase(
         dialect.do_rollback_twophase, Outcome.ROLLED_BACK, told
     )
-    return is_last
+    commit = wrapped.do_commit
+    return lambda: was_plain and vars(dialect).get("do_commit") is commit
 
 
 def _wrap(

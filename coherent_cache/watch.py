@@ -69,7 +69,7 @@ class EngineWatch:
         event.listen(engine, "connect", self._on_connect)
         event.listen(engine, "invalidate", self._on_lost)
         event.listen(engine, "close", self._on_close)
-        self._writer.is_last = wrap_ends(self._dialect, self)
+        self._ends_alone = wrap_ends(self._dialect, self)
 
     # What others ask
 
@@ -239,12 +239,18 @@ class EngineWatch:
 
     # Writing the ledger
 
-    def _on_commit(self, connection: Connection) -> None:
+    def _on_commit(self, connection: Connection, *, two_phase: bool = False) -> None:
         transaction = self._by_connection.get(connection)
         if transaction is not None and transaction.is_open:
             self._settle_load(transaction)
             self._claim_if_written(transaction)
-            if self._writer.waits_for_the_commit(transaction, connection):
+            if (
+                # Of two managers on one engine none may commit in its turn: the keys of the other
+                # would come after.  (Test: test_two_managers_commit_as_one.)
+                self._ends_alone()
+                and not two_phase
+                and self._writer.waits_for_the_commit(transaction, connection)
+            ):
                 return  # `before_end` comes next, unless a listener fails
             try:
                 self._writer.write(transaction, connection)
@@ -285,7 +291,7 @@ class EngineWatch:
 
     def _on_commit_twophase(self, connection: Connection, xid: Any, is_prepared: bool) -> None:
         if not is_prepared:
-            self._on_commit(connection)
+            self._on_commit(connection, two_phase=True)
 
     # Ends (see `wrap_ends`)
 
@@ -303,7 +309,9 @@ class EngineWatch:
         self._settle_load(transaction, dbapi_connection)
         if outcome is Outcome.COMMITTED:
             try:
-                self._writer.write_at_the_commit(transaction, dbapi_connection)
+                self._writer.write_at_the_commit(
+                    transaction, dbapi_connection, alone=self._ends_alone()
+                )
             except BaseException:
                 # As in `_on_commit`; and the COMMIT may have been sent along.
                 connection = self.connection_of(transaction)

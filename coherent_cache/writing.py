@@ -25,10 +25,6 @@ class LedgerWriter:
     def __init__(self, core: Core, dialect: Dialect) -> None:
         self._core = core
         self._dialect = dialect
-        #: Nobody comes between `write_at_the_commit` and the COMMIT.  Of two managers on one engine
-        #: only one may commit by itself: the other's keys would come after.
-        #: (Test: test_two_managers_commit_as_one.)
-        self.is_last = False
         self._lane_info = f"coherent_cache.lane.{core.ledger.lanes_name}"
 
     @point(before="commit: rows not written", after="commit: rows written, not committed")
@@ -61,8 +57,8 @@ class LedgerWriter:
         """Whether `write_at_the_commit` may save a round trip.  Not where the statement is to be
         seen in SQLAlchemy's log, which is asked for before the COMMIT."""
         return (
-            self.is_last
-            and not transaction.written
+            not transaction.written
+            and bool(transaction.pending())
             and not connection.engine.logger.isEnabledFor(logging.INFO)
             and literals_of(self._dialect, connection.connection.dbapi_connection) is not None
         )
@@ -80,13 +76,15 @@ class LedgerWriter:
 
         return execute
 
-    def write_at_the_commit(self, transaction: Transaction, dbapi_connection: Any) -> None:
+    def write_at_the_commit(
+        self, transaction: Transaction, dbapi_connection: Any, *, alone: bool
+    ) -> None:
         """The COMMIT comes next, and there are keys that no `commit` event let us write: they go
         with it as one message (`waits_for_the_commit`), it is the pool's
         (reset_on_return="commit"), or other listeners of the event have invalidated more
-        (test_del_in_a_commit_listener)."""
+        (test_del_in_a_commit_listener).  *alone*: nobody comes between this and the COMMIT."""
         keys = sorted(transaction.late) if transaction.written else transaction.pending()
-        if keys and not self._commit_with(keys, dbapi_connection):
+        if keys and not (alone and self._commit_with(keys, dbapi_connection)):
             execute = cursor_execute(self._dialect, lambda: dbapi_connection)
             self._core.write_keys(execute, keys, LaneHolder())
         transaction.written |= bool(keys)
@@ -99,7 +97,7 @@ class LedgerWriter:
         transaction is open any more.  A round trip less for each writer, and the row's lifetime
         before the COMMIT is the server's own.
         """
-        quote = literals_of(self._dialect, dbapi_connection) if self.is_last else None
+        quote = literals_of(self._dialect, dbapi_connection)
         statements = None if quote is None else self._core.ledger.write_and_commit(keys, quote)
         if statements is None:
             return False

@@ -205,8 +205,8 @@ MUTANTS = [
     Mutant(
         "of-two-managers-each-commits",
         "ends.py",
-        '    is_last = "do_commit" not in vars(dialect)\n',
-        "    is_last = True\n",
+        'was_plain and vars(dialect).get("do_commit") is commit\n',
+        "True\n",
         ("test_commit_message.py::test_two_managers_commit_as_one",),
     ),
     Mutant(
