@@ -142,13 +142,10 @@ MUTANTS = [
     Mutant(
         "ledger-locked-on-postgresql",
         "ledger/postgresql.py",
-        '        self.insert_rows(execute, keys, position="pg_current',
+        "        self.insert_rows(execute, keys, position=_OWN",
         '        execute(f"LOCK TABLE {self.log_name} IN EXCLUSIVE MODE", ())\n'
-        '        self.insert_rows(execute, keys, position="pg_current',
-        (
-            f"{C08}::test_case_08_first_invalidation_twice",
-            f"{C09}::test_case_09_opposite_orders",
-        ),
+        "        self.insert_rows(execute, keys, position=_OWN",
+        (f"{C08}::test_case_08_first_invalidation_twice",),
     ),
     Mutant(
         "prune-of-fewer-rows-than-are-kept",

@@ -604,8 +604,8 @@ MUTANTS = [
     Mutant(
         "a-select-that-writes-is-not-noticed-at-the-commit",
         "watch.py",
-        "            self._claim_if_written(transaction)\n            try:\n",
-        "            try:\n",
+        "            self._claim_if_written(transaction)\n            if (\n",
+        "            if (\n",
         ("test_finding_transactions.py::test_session_that_was_never_used_and_writes_by_a_select",),
     ),
     Mutant(
