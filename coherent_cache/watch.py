@@ -65,7 +65,16 @@ class EngineWatch:
         event.listen(engine, "prepare_twophase", self._on_prepare_twophase)
         event.listen(engine, "commit_twophase", self._on_commit_twophase)
         event.listen(engine, "before_cursor_execute", self._on_execute)
-        event.listen(engine, "handle_error", self._on_error)
+        # Weakly: this listener is the dialect's, which SQLAlchemy's queries on PostgreSQL's catalog
+        # remember, and it would keep the engine.  (Test: test_engine_goes_with_its_manager.)
+        told = weakref.ref(self)
+
+        def on_error(context: ExceptionContext) -> None:
+            watch = told()
+            if watch is not None:
+                watch._on_error(context)
+
+        event.listen(engine, "handle_error", on_error)
         event.listen(engine, "connect", self._on_connect)
         event.listen(engine, "invalidate", self._on_lost)
         event.listen(engine, "close", self._on_close)

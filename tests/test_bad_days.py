@@ -263,6 +263,21 @@ def test_failed_commit_leaves_nothing_behind(worker: Worker, other: Worker) -> N
 # What is left when a manager goes
 
 
+def test_engine_goes_with_its_manager(worker: Worker) -> None:
+    """What was made for an engine that is dropped, tables included, holds it no longer."""
+    passing = Worker(worker.database)
+    passing.cache_manager.create_table()
+    passing.cache_manager.verify_table()
+    passing.write("Front", "new")
+    assert passing.read("Front") == "new"
+    engine = weakref.ref(passing.engine)
+    worker.database.engines.remove(passing.engine)
+    passing.engine.dispose()
+    del passing
+    gc.collect()
+    assert engine() is None
+
+
 def test_manager_takes_its_connections_along(worker: Worker) -> None:
     """An application that makes managers and drops them does not run out of connections."""
     passing = Worker(worker.database)

@@ -203,6 +203,13 @@ MUTANTS = [
         _tests(G04, "g04_the_invalidations_cannot_be_written[sqlite-wal]"),
     ),
     Mutant(
+        "an-engine-is-held-by-its-dialect",
+        "watch.py",
+        'event.listen(engine, "handle_error", on_error)',
+        'event.listen(engine, "handle_error", self._on_error)',
+        ("test_bad_days.py::test_engine_goes_with_its_manager",),
+    ),
+    Mutant(
         "of-two-managers-each-commits",
         "ends.py",
         'was_plain and vars(dialect).get("do_commit") is commit\n',
