@@ -109,7 +109,7 @@ class LedgerWriter:
             explained = explain(self._dialect, found, self._core.tables.log.name, keys)
             if explained is None:
                 raise
-            raise explained from error
+            raise explained from found
         return True
 
     def claim_lane(self, dbapi_connection: Any, record: Any) -> None:

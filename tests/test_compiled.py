@@ -79,6 +79,7 @@ def extension(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return Path(said.splitlines()[-1])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("options", [[], ["-X", "dev"]], ids=["plainly", "in development mode"])
 def test_the_same_tests_pass(extension: Path, options: list[str]) -> None:
     command = [sys.executable, *options, "-m", "pytest", "-q", "-p", "tests.compiled_form"]

@@ -55,7 +55,7 @@ def _invalidate_after_commit() -> None:
 
     LedgerWriter.write = write  # type: ignore[method-assign]
     LedgerWriter.waits_for_the_commit = lambda *_: False  # type: ignore[method-assign]
-    LedgerWriter.write_at_the_commit = lambda *_: None  # type: ignore[method-assign]
+    LedgerWriter.write_at_the_commit = lambda *_, **__: None  # type: ignore[method-assign]
     EngineWatch.after_end = then  # type: ignore[method-assign]
 
 
