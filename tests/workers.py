@@ -6,10 +6,11 @@ Two workers in one test are two processes to the library: they share nothing but
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
-from sqlalchemy import Column, Connection, Engine, Integer, MetaData, String, Table, select
+from sqlalchemy import Column, Connection, Engine, Integer, MetaData, String, Table, select, text
 
 from coherent_cache import CacheManager, cached
 
@@ -53,6 +54,20 @@ def put(connection: Connection, name: str, text: str) -> None:
     changed = connection.execute(page.update().where(page.c.name == name).values(text=text))
     if not changed.rowcount:
         connection.execute(page.insert().values(name=name, text=text))
+
+
+def wait_for_older_transactions(worker: Worker, seconds: float = 30) -> None:
+    """On PostgreSQL, wait until all rows of the ledger may be pruned: a transaction that is open
+    anywhere on the server, perhaps another test's, keeps those that are newer than it."""
+    if worker.database.kind != "postgresql":
+        return
+    oldest = text("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint")
+    with worker.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        newest = connection.scalar(text("SELECT MAX(position) FROM cache"))
+        end = time.monotonic() + seconds
+        while connection.scalar(oldest) <= newest:
+            assert time.monotonic() < end, "a transaction on this server does not end"
+            time.sleep(0.02)
 
 
 class Wiki:

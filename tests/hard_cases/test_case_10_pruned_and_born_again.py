@@ -22,7 +22,7 @@ import pytest
 from sqlalchemy import create_engine, text
 
 from ..databases import Database
-from ..workers import PageText, Worker, put
+from ..workers import PageText, Worker, put, wait_for_older_transactions
 from .support import (
     at_level,
     check,
@@ -45,6 +45,7 @@ def test_case_10_idle_while_its_row_is_pruned(worker: Worker, other: Worker) -> 
     worker.write("Front", "new")
     for number in range(5):
         worker.write("Elsewhere", str(number))
+    wait_for_older_transactions(worker)
     worker.cache_manager.prune(keep=1)
     assert "Front" not in "".join(str(row) for row in ledger_rows(worker.database, "key"))
     assert other.read("Front") == "new"

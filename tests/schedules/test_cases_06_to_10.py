@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import text
 
 from ..hard_cases.support import LEVELS, at_level, ledger_rows
-from ..workers import PageText, Worker, page
+from ..workers import PageText, Worker, page, wait_for_older_transactions
 from .acts import look
 from .schedule import Schedule
 
@@ -384,6 +384,7 @@ def test_case_10_pruned_beside_a_transaction_with_a_low_number(
     """Rows that were written before the pruned ones and are committed after the prune."""
     worker.write("Front", "old")
     assert other.read("Front") == "old"
+    wait_for_older_transactions(worker)
     played = schedule(
         """
         writer  reaches  commit: rows written, not committed
