@@ -97,27 +97,20 @@ class PreparedSelects:
 
 def prepared_selects(dialect: Dialect, dbapi_connection: Any) -> PreparedSelects | None:
     """A short way for SELECTs on a connection that was just made; None where there is none."""
-    if dialect.driver != "psycopg" or dialect.is_async or not hasattr(select, "poll"):
+    if not hasattr(select, "poll") or _plain(dialect, dbapi_connection) is None:
         return None
-    try:
-        # An application that lets psycopg prepare nothing has a pooler that does not bear it.
-        if dbapi_connection.prepare_threshold is None or not _is_plain(dbapi_connection):
-            return None
-        return PreparedSelects(dbapi_connection)
-    except AttributeError:
+    # An application that lets psycopg prepare nothing has a pooler that does not bear it.
+    if getattr(dbapi_connection, "prepare_threshold", None) is None:
         return None
+    return PreparedSelects(dbapi_connection)
 
 
 def ask_in_transaction(dialect: Dialect, dbapi_connection: Any, question: bytes) -> Any:
     """Return the rows that *question*, a SELECT, gives in the transaction that is open on the
     connection; None if nothing was read, and a cursor has to ask."""
-    if dialect.driver != "psycopg" or dialect.is_async or not hasattr(select, "poll"):
-        return None
-    try:
-        libpq, lock = dbapi_connection.pgconn, dbapi_connection.lock
-        if not _is_plain(dbapi_connection):
-            return None
-    except AttributeError:
+    libpq = _plain(dialect, dbapi_connection)
+    lock = getattr(dbapi_connection, "lock", None)
+    if libpq is None or lock is None or not hasattr(select, "poll"):
         return None
     with lock:
         if libpq.transaction_status != _IN_TRANSACTION:
@@ -137,22 +130,19 @@ def ask_in_transaction(dialect: Dialect, dbapi_connection: Any, question: bytes)
             raise
 
 
-def literals_of(dialect: Dialect, dbapi_connection: Any) -> Callable[[str], str] | None:
-    """Return a function that writes text as an SQL literal, for statements that are sent as one
-    message in the transaction that is open on the connection (`send`); None where that cannot be:
-    another driver, no transaction, one that has failed, a pipeline."""
-    if dialect.driver != "psycopg" or dialect.is_async:
-        return None
-    try:
-        libpq = dbapi_connection.pgconn
-        if libpq.transaction_status != _IN_TRANSACTION or not _is_plain(dbapi_connection):
-            return None
-        from psycopg.pq import Escaping  # here is psycopg
+def can_send(dialect: Dialect, dbapi_connection: Any) -> bool:
+    """Whether several statements may go as one message (`send`) in the transaction that is open on
+    the connection: not with another driver, without a transaction, in one that has failed, or in a
+    pipeline."""
+    libpq = _plain(dialect, dbapi_connection)
+    return libpq is not None and bool(libpq.transaction_status == _IN_TRANSACTION)
 
-        escape = Escaping(libpq).escape_literal
-    except AttributeError:
-        return None
-    return lambda text: bytes(escape(text.encode())).decode()
+
+def literal(dbapi_connection: Any, text: str) -> str:
+    """*text* as a literal of SQL, for `send`."""
+    from psycopg.pq import Escaping  # here is psycopg
+
+    return bytes(Escaping(dbapi_connection.pgconn).escape_literal(text.encode())).decode()
 
 
 def send(dbapi_connection: Any, statements: str) -> None:
@@ -162,10 +152,18 @@ def send(dbapi_connection: Any, statements: str) -> None:
         cursor.execute(statements, prepare=False)
 
 
-def _is_plain(connection: Any) -> bool:
-    """Whether text is UTF-8 and no pipeline is open, in which answers come later."""
-    encoding: bytes | None = connection.pgconn.parameter_status(b"client_encoding")
-    return encoding == b"UTF8" and connection.pgconn.pipeline_status == _PIPELINE_OFF
+def _plain(dialect: Dialect, dbapi_connection: Any) -> Any:
+    """libpq's connection below psycopg's, if text is UTF-8 and no pipeline is open, in which
+    answers come later; else None, and with another driver."""
+    if dialect.driver != "psycopg" or dialect.is_async:
+        return None
+    try:
+        libpq = dbapi_connection.pgconn
+        encoding: bytes | None = libpq.parameter_status(b"client_encoding")
+        is_plain = encoding == b"UTF8" and libpq.pipeline_status == _PIPELINE_OFF
+    except AttributeError:
+        return None
+    return libpq if is_plain else None
 
 
 def _answer(libpq: Any, wait: Any) -> Any:

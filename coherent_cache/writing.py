@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection
@@ -13,7 +14,7 @@ from .core import Core
 from .drivers import cursor_execute, wrapped
 from .explain import explain
 from .ledger import Execute, LaneHolder, Result
-from .libpq import literals_of, send
+from .libpq import can_send, literal, send
 from .points import point
 from .transaction import Transaction
 
@@ -60,7 +61,7 @@ class LedgerWriter:
             not transaction.written
             and bool(transaction.pending())
             and not connection.engine.logger.isEnabledFor(logging.INFO)
-            and literals_of(self._dialect, connection.connection.dbapi_connection) is not None
+            and can_send(self._dialect, connection.connection.dbapi_connection)
         )
 
     def _execute_on(self, connection: Connection) -> Execute:
@@ -97,8 +98,9 @@ class LedgerWriter:
         transaction is open any more.  A round trip less for each writer, and the row's lifetime
         before the COMMIT is the server's own.
         """
-        quote = literals_of(self._dialect, dbapi_connection)
-        statements = None if quote is None else self._core.ledger.write_and_commit(keys, quote)
+        if not can_send(self._dialect, dbapi_connection):
+            return False
+        statements = self._core.ledger.write_and_commit(keys, partial(literal, dbapi_connection))
         if statements is None:
             return False
         try:

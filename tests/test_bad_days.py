@@ -271,8 +271,7 @@ def test_engine_goes_with_its_manager(worker: Worker) -> None:
     passing.write("Front", "new")
     assert passing.read("Front") == "new"
     engine = weakref.ref(passing.engine)
-    worker.database.engines.remove(passing.engine)
-    passing.engine.dispose()
+    passing.drop_engine()
     del passing
     gc.collect()
     assert engine() is None
@@ -286,8 +285,7 @@ def test_manager_takes_its_connections_along(worker: Worker) -> None:
     manager = weakref.ref(passing.cache_manager)
     side = weakref.ref(passing.cache_manager.core.access._connections.reader._side)
     driver: Any = passing.cache_manager.core.access._connections.reader._side._connection
-    worker.database.engines.remove(passing.engine)
-    passing.engine.dispose()
+    passing.drop_engine()
     del passing
     gc.collect()
     assert manager() is None

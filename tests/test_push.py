@@ -400,8 +400,7 @@ def test_a_manager_takes_its_thread_along(worker: Worker) -> None:
     passing.listen()
     thread, connection = passing.thread, passing.connection
     manager = weakref.ref(passing.cache_manager)
-    worker.database.engines.remove(passing.engine)
-    passing.engine.dispose()
+    passing.drop_engine()
     del passing
     gc.collect()
     assert manager() is None

@@ -36,6 +36,11 @@ class Worker:
         self.cache_manager = CacheManager(self.engine, **options)
         self.wiki = Wiki(self)
 
+    def drop_engine(self) -> None:
+        """Leave nothing in the test's hands that holds the engine."""
+        self.database.engines.remove(self.engine)
+        self.engine.dispose()
+
     def read(self, name: str) -> str | None:
         """The page's text as a request of its own sees it."""
         with self.cache_manager.request():

@@ -96,7 +96,7 @@ class Ledger(abc.ABC):
         self.log_name = prepare.format_table(tables.log)
         self.lanes_name = prepare.format_table(tables.lanes)
         self.key_column = prepare.quote("key")
-        self.insert_into = (
+        self._insert_into = (
             f"INSERT INTO {self.log_name} ({self.key_column}, key_hash, lane, position, token) "
             f"VALUES"
         )
@@ -226,6 +226,12 @@ class Ledger(abc.ABC):
         return pieces[0] + "".join(f"{sign}{n}{text}" for n, text in enumerate(pieces[1:], 1))
 
     @final
+    def as_it_is(self, statement: str) -> str:
+        """*statement* as the server is to get it from a driver that is given no parameters: what
+        names have doubled for the driver's parameter style is single."""
+        return statement % () if self.dialect.paramstyle in ("format", "pyformat") else statement
+
+    @final
     @point(before="commit: rows numbered, not inserted")
     def insert_rows(
         self,
@@ -253,7 +259,7 @@ class Ledger(abc.ABC):
         found = self._inserts.get((rows, position))
         if found is None:
             values = ", ".join([f"(?, ?, ?, {position}, ?)"] * rows)
-            found = self.sql(f"{self.insert_into} {values}")
+            found = self.sql(f"{self._insert_into} {values}")
             # On MariaDB the position may be a number of this commit.
             if rows in _REMEMBERED_ROWS and (position == "0" or not position.isdigit()):
                 self._inserts[rows, position] = found
@@ -274,9 +280,8 @@ class Ledger(abc.ABC):
         """`insert_statement` with the numbers in it: drivers take longer for a parameter than the
         server does for the text of a number."""
         stored = [to_stored(key) for key in keys]
-        rest = f"{lane}, {position}, {token}"
-        values = ", ".join([f"(?, {key_hash(key)}, {rest})" for key in stored])
-        execute(self.sql(f"{self.insert_into} {values}"), stored)
+        values = row_texts(stored, lambda _: "?", lane, position, token)
+        execute(self.sql(f"{self._insert_into} {values}"), stored)
 
     @point(before="prune: rows chosen, none deleted")
     def remove(self, execute: Execute, rows: Sequence[int]) -> int:
@@ -308,6 +313,15 @@ class LaneHolder:
 def chunks(items: Sequence[_T], size: int = ROWS_PER_STATEMENT) -> list[Sequence[_T]]:
     """Cut *items* into pieces of *size*, by default so many as one statement can name."""
     return [items[at : at + size] for at in range(0, len(items), size)]
+
+
+def row_texts(
+    stored: Sequence[str], write: Callable[[str], str], lane: int, position: str, token: int
+) -> str:
+    """The rows of *stored* keys as the text of an INSERT, with all numbers in it; *write* gives
+    what stands for a key."""
+    rest = f"{lane}, {position}, {token}"
+    return ", ".join([f"({write(key)}, {key_hash(key)}, {rest})" for key in stored])
 
 
 def new_token() -> int:

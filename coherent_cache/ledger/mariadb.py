@@ -64,9 +64,8 @@ class MariaDBLedger(Ledger):
 
     def __init__(self, tables: LedgerTables, dialect: Dialect) -> None:
         super().__init__(tables, dialect)
-        figure = f"SELECT BIT_XOR(token) FROM {self.lanes_name}"
-        # As a parameter: what the driver makes of a percent sign in a name it makes of no value.
-        self._figure = figure % () if dialect.paramstyle in ("format", "pyformat") else figure
+        # A parameter's value, of which the driver makes nothing.
+        self._figure = self.as_it_is(f"SELECT BIT_XOR(token) FROM {self.lanes_name}")
         # LAST_INSERT_ID(x) hands x to the next statement without another round trip.
         self._count_up = self.sql(
             f"UPDATE {self.lanes_name} SET value = LAST_INSERT_ID(value + 1), token = ? "

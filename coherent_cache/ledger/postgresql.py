@@ -37,7 +37,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy.engine import Dialect
 
-from ..keys import from_stored, key_hash, to_stored
+from ..keys import from_stored, to_stored
 from ..points import point
 from ..schema import LedgerTables
 from .base import (
@@ -51,6 +51,7 @@ from .base import (
     Question,
     chunks,
     new_token,
+    row_texts,
 )
 
 _HORIZON = "pg_snapshot_xmin(pg_current_snapshot())::text::bigint"
@@ -278,12 +279,8 @@ class PostgreSQLLedger(Ledger):
         """See `Ledger.write_and_commit`.  If the INSERT fails, the server leaves out the COMMIT."""
         if len(keys) > REMEMBERED:
             return None
-        token = new_token()
-        rows = []
-        for key in keys:
-            stored = to_stored(key)
-            rows.append(f"({quote(stored)}, {key_hash(stored)}, 0, {_OWN}, {token})")
-        return f"{self.insert_into % ()} {', '.join(rows)}; COMMIT"
+        rows = row_texts([to_stored(key) for key in keys], quote, 0, _OWN, new_token())
+        return f"{self.as_it_is(self._insert_into)} {rows}; COMMIT"
 
     def choose(self, execute: Execute, keep: int, batch: int) -> list[Sequence[int]]:
         """See `Ledger.choose`."""
