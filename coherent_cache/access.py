@@ -342,9 +342,9 @@ class LedgerAccess:
 
     def _memory_connection(self, transactions: Iterable[Transaction]) -> Any:
         for transaction in transactions:
-            connection = transaction.watch.connection_of(transaction)
-            if connection is not None:
-                return connection.connection.dbapi_connection
+            found = transaction.watch.dbapi_connection_of(transaction)
+            if found is not None:
+                return found
         # Not through the pool: handing it back would roll back what another thread or task
         # does on the same connection.
         found = getattr(self._memory_of_thread, "connection", None)

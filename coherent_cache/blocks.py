@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection
 
+from .connections import connection_on
 from .core import Core
 from .errors import SynchronousUseError
 from .greenlets import current_owner, spawn
@@ -146,12 +147,12 @@ class ConnectBlock(_Block):
         It is lent for the block, and given back as it was.
         (Test: test_case_16_pool_of_one_through_everything.)
         """
-        for connection in current_scope().own_connections():
+        for pooled, watch in current_scope().own_connections(self._core):
+            connection = connection_on(pooled)
             if (
-                not connection.closed
-                and not connection.invalidated
+                connection is not None
                 and not connection.in_transaction()
-                and connection.engine.pool is self._core.engine.pool
+                and watch.engine is self._core.engine
             ):
                 self._lent = connection
                 return connection
@@ -166,7 +167,7 @@ class ConnectBlock(_Block):
         lent.rollback()
         watch = self._core.watch_of(lent)
         if keys and watch is not None:  # they wait for the transaction that the caller will begin
-            watch.invalidate_early(lent, keys)
+            watch.invalidate_early(lent.connection, keys)
 
     def _new(self, engine: Any) -> Any:
         return engine.connect()

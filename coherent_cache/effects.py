@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import PoolProxiedConnection
 from sqlalchemy.engine import Dialect
 
 from .core import Core
@@ -68,7 +68,7 @@ class Effects:
             )
         return last_result(dbapi_connection) is not transaction.last_result
 
-    def take(self, transaction: Transaction, connection: Connection, effect: Effect) -> None:
+    def take(self, transaction: Transaction, pooled: PoolProxiedConnection, effect: Effect) -> None:
         """Take down what the statement that is about to run does to *transaction*."""
         kind, name = effect
         if kind is Kind.WRITE:
@@ -77,20 +77,20 @@ class Effects:
         elif kind is Kind.SNAPSHOT:
             transaction.label = -1  # as old as the transaction that exported it
         elif kind is Kind.SAVEPOINT:
-            transaction.savepoint(name, commits=self._begin_before_savepoint(connection))
+            transaction.savepoint(name, commits=self._begin_before_savepoint(pooled))
         elif kind is Kind.RELEASE:
             if transaction.commits(name):
-                self._writer.write(transaction, connection)
+                self._writer.write(transaction, pooled)
                 transaction.restart(Outcome.UNKNOWN)
             transaction.release(name)
         elif kind is Kind.ROLLBACK_TO:
             transaction.rollback_to(name)
         elif kind is Kind.PREPARE:
-            self._writer.write(transaction, connection, two_phase=True)
+            self._writer.write(transaction, pooled, two_phase=True)
             transaction.prepared = True
         elif kind is Kind.COMMIT:
             # text("COMMIT"), or DDL that commits: the last moment is now.
-            self._writer.write(transaction, connection)
+            self._writer.write(transaction, pooled)
             transaction.restart(Outcome.UNKNOWN)
             # START TRANSACTION WITH CONSISTENT SNAPSHOT has opened the next one's at once.
             transaction.label = self._core.store.label
@@ -98,21 +98,21 @@ class Effects:
             # If it does not (a syntax error, a temporary table), our rows wait in the transaction
             # as the data do, and everything else goes on as before.
             keys = transaction.pending()
-            self._writer.write(transaction, connection)
+            self._writer.write(transaction, pooled)
             transaction.restart(Outcome.UNKNOWN)
             transaction.invalidate(keys)
             transaction.dirty = True
         elif kind is Kind.ROLLBACK:
             transaction.restart(Outcome.ROLLED_BACK)
 
-    def _begin_before_savepoint(self, connection: Connection) -> bool:
+    def _begin_before_savepoint(self, pooled: PoolProxiedConnection) -> bool:
         """SQLite's driver begins no transaction before a SAVEPOINT, and then the RELEASE of the
         savepoint commits the data, before the invalidations are written.
 
         Return whether that is still so: with AUTOCOMMIT the savepoint is the transaction."""
         if self._dialect.name != "sqlite":
             return False
-        dbapi_connection = connection.connection.dbapi_connection
+        dbapi_connection = pooled.dbapi_connection
         if in_transaction(self._dialect, dbapi_connection):
             return False
         if is_autocommit(self._dialect, dbapi_connection):

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from .core import Core
 from .errors import ConfigurationError
 from .points import point
-from .scope import current_scope, views_around
+from .scope import Taken, current_scope, views_around
 from .sessions import SessionWatch
 from .source import SourceWatch
 from .transaction import Transaction
@@ -44,13 +44,13 @@ class Invalidator:
         # Others may be another task's, which is no business of the request but for these keys.
         own = list(scope.transactions(self._core)) if views else []
         given = connection is not None or session is not None
-        connections, sessions = scope.connections(), scope.sessions()
+        connections, sessions = scope.connections(self._core), scope.sessions()
         waiting: list[Session] = []
         if connection is not None:
             sync_connection = _sync_connection(connection)
             found = self._core.transaction_of(sync_connection)
             targets = [found] if found is not None and found.watch.carries(found) else []
-            connections, sessions = iter((sync_connection,)), iter(())
+            connections, sessions = self._pooled(sync_connection), iter(())
         elif session is not None:
             sync = _sync_session(session)
             targets = self._transactions_of(sync)
@@ -61,7 +61,7 @@ class Invalidator:
             if not (targets or waiting):
                 scope.leave_unclaimed(self._core, keys)
             else:
-                connections, sessions = scope.near_connections(), scope.near_sessions()
+                connections, sessions = scope.near_connections(self._core), scope.near_sessions()
         # Where the request has a transaction that carries the keys, the write is in that one.  What
         # becomes of them in another's is its own business: it may go on after this one was undone,
         # and the request would see a second value.
@@ -108,7 +108,7 @@ class Invalidator:
     def _also_with_the_next(
         self,
         keys: frozenset[str],
-        connections: Iterator[Connection],
+        connections: Iterator[Taken],
         sessions: Iterator[Session],
     ) -> None:
         """Connections and sessions are at hand that have no transaction and will begin one with
@@ -119,13 +119,17 @@ class Invalidator:
         that is open beside this one may roll back.
         (Tests: test_connection_that_has_not_begun, test_one_that_has_not_begun_beside_an_open_one.)
         """
-        for connection in connections:
-            watch = self._core.watch_of(connection)
-            if watch is not None and not connection.closed and not connection.in_transaction():
-                watch.invalidate_early(connection, keys)
+        for pooled, watch in connections:
+            if watch.begun_on(pooled) is None:
+                watch.invalidate_early(pooled, keys)
         for session in sessions:
             if not session.in_transaction() and self._sessions.may_carry(session):
                 self._sessions.invalidate(session, keys)
+
+    def _pooled(self, connection: Connection) -> Iterator[Taken]:
+        watch = self._core.watch_of(connection)
+        if watch is not None and not (connection.closed or connection.invalidated):
+            yield connection.connection, watch
 
     def _commits_by_itself(self, session: Session) -> bool:
         """Whether *session* has a connection in autocommit mode: its writes are committed already,

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
-from sqlalchemy import Connection
+from sqlalchemy import PoolProxiedConnection
 from sqlalchemy.orm import Session
 
 from .greenlets import current_owner
@@ -20,7 +20,14 @@ from .memo import NO_MEMO, current_memo
 from .transaction import Transaction
 from .view import View
 
+if TYPE_CHECKING:
+    from .watch import EngineWatch
+
 _T = TypeVar("_T")
+
+#: A connection of a pool, and the one who watches its engine.
+Taken: TypeAlias = "tuple[PoolProxiedConnection, EngineWatch]"
+_TakenRef: TypeAlias = "tuple[weakref.ref[PoolProxiedConnection], weakref.ref[EngineWatch]]"
 
 
 class Scope:
@@ -42,7 +49,8 @@ class Scope:
         self.transactions_here: dict[Transaction, None] = {}
         # → the thread or task that took it
         self.sessions_here: dict[weakref.ref[Session], object] = {}
-        self._connections: dict[weakref.ref[Connection], object] = {}
+        # By connection and the one who watches its engine.
+        self._connections: dict[_TakenRef, object] = {}
         # In a request: what a `del` has named and no commit of the request has carried yet.
         self._unclaimed: dict[tuple[Any, str], None] = {}
 
@@ -79,9 +87,12 @@ class Scope:
         """An ORM session began a transaction of its own in this context."""
         _note(self.sessions_here, session, current_owner())
 
-    def add_connection(self, connection: Connection) -> None:
-        """A connection was taken from the pool in this context."""
-        _note(self._connections, connection, current_owner())
+    def add_connection(self, pooled: PoolProxiedConnection, watch: EngineWatch) -> None:
+        """A connection was taken, in this context, from the pool that *watch* knows."""
+        self._connections[weakref.ref(pooled), weakref.ref(watch)] = current_owner()
+        for references in list(self._connections):
+            if references[0]() is None:
+                self._connections.pop(references, None)
 
     def transactions(self, manager: Any) -> Iterator[Transaction]:
         """The open transactions of *manager* that this code works in: the newest first, inner
@@ -107,26 +118,36 @@ class Scope:
         if self.parent is not None:
             yield from self.parent.sessions()
 
-    def own_connections(self) -> Iterator[Connection]:
+    def connections(self, manager: Any) -> Iterator[Taken]:
+        """The connections of *manager*'s pools that may still be in use."""
+        return self._taken(manager, lambda scope, owner: True)
+
+    def own_connections(self, manager: Any) -> Iterator[Taken]:
         """Those of `connections` that this thread or task took."""
-        yield from _own(self._connections)
-        if self.parent is not None:
-            yield from self.parent.own_connections()
+        this = current_owner()
+        return self._taken(manager, lambda scope, owner: owner == this)
 
-    def connections(self) -> Iterator[Connection]:
-        """The connections that may still be open."""
-        yield from _living(self._connections)
-        if self.parent is not None:
-            yield from self.parent.connections()
-
-    def near_connections(self) -> Iterator[Connection]:
+    def near_connections(self, manager: Any) -> Iterator[Taken]:
         """The request's connections; outside a request those that this thread or task took."""
-        yield from _living(self._connections) if self._request else _own(self._connections)
+        this = current_owner()
+        return self._taken(manager, lambda scope, owner: scope._request or owner == this)
+
+    def _taken(self, manager: Any, wanted: Callable[[Scope, object], bool]) -> Iterator[Taken]:
+        for references, owner in list(self._connections.items()):
+            pooled, watch = references[0](), references[1]()
+            if (
+                pooled is not None
+                and pooled.is_valid
+                and watch is not None
+                and watch.manager is manager
+                and wanted(self, owner)
+            ):
+                yield pooled, watch
         if self.parent is not None:
-            yield from self.parent.near_connections()
+            yield from self.parent._taken(manager, wanted)
 
     def near_sessions(self) -> Iterator[Session]:
-        """`near_connections`, for sessions."""
+        """The request's sessions; outside a request those of this thread or task."""
         yield from _living(self.sessions_here) if self._request else _own(self.sessions_here)
         if self.parent is not None:
             yield from self.parent.near_sessions()

@@ -118,6 +118,10 @@ class SourceWatch:
         """None: there is no SQLAlchemy Connection."""
         return None
 
+    def dbapi_connection_of(self, transaction: Transaction) -> Any:
+        """None: it is not one of the engine's."""
+        return None
+
     def execute_in(self, transaction: Transaction) -> Execute:
         """See `EngineWatch.execute_in`."""
         return cursor_execute(self._dialect, lambda: transaction.handle)

@@ -37,7 +37,11 @@ class Watch(Protocol):
         ...
 
     def connection_of(self, transaction: Transaction) -> Connection | None:
-        """SQLAlchemy's Connection of *transaction*, if it has one that is open."""
+        """SQLAlchemy's Connection of *transaction*, if it has one that is known and open."""
+        ...
+
+    def dbapi_connection_of(self, transaction: Transaction) -> Any:
+        """The driver's connection of *transaction*, None if it was closed."""
         ...
 
     def execute_in(self, transaction: Transaction) -> Execute:
@@ -121,8 +125,8 @@ class Transaction:
         self.joinable = False
         #: Its keys are in the ledger: nothing is written twice.
         self.written = False
-        #: What was invalidated after that, by a listener that came after ours.
-        self.late: set[str] = set()
+        #: SQLAlchemy is in the middle of beginning it.
+        self.beginning = False
         #: How it ended; None while it is open.
         self.outcome: Outcome | None = None
         #: Two-phase: prepared, and so beyond our reach.
@@ -154,8 +158,6 @@ class Transaction:
             level.forget(keys)
         if keys:
             self.manager.stir()
-        if self.written:
-            self.late |= keys
 
     def invalidate_early(self, keys: Iterable[str], views: Iterable[View]) -> None:
         """`invalidate`, of *keys* that were to be invalidated before it began.
@@ -290,7 +292,6 @@ class Transaction:
         if not self.keeps_objects:
             self.label = None
         self.dirty = self.written = self.locked = self.executed = False
-        self.late = set()
         if pending and outcome is not Outcome.ROLLED_BACK:
             self.manager.access.committed(len(pending))
         if pending and outcome is Outcome.COMMITTED and self.scope is not None:

@@ -1,10 +1,12 @@
-"""Watches an Engine's transactions through SQLAlchemy's events.
+"""Watches an Engine's transactions where they pass its dialect and its pool.
 
-Invalidations are written in the ``commit`` event: it comes before the driver's COMMIT, on the same
-connection, once for the outermost transaction, after the ORM's flush (`writing`).  How a COMMIT or
-ROLLBACK went is learned from the dialect (`ends`).  Ends that SQLAlchemy does not know of
-(``text("COMMIT")``, DDL on MariaDB) are recognised by the statement; those that nothing shows (the
-driver's own ``commit()``) by the driver's state, when the transaction goes on or ends (`effects`).
+Beginnings and ends are told by the dialect's methods (`boundaries`), statements by its events
+(``do_execute``), connections by the pool.  Invalidations are written just before the dialect
+commits: on the same connection, once for the outermost transaction, after the ORM's flush and
+whatever listens to SQLAlchemy's ``commit`` event (`writing`).  Ends that SQLAlchemy does not know
+of (``text("COMMIT")``, DDL on MariaDB) are recognised by the statement; those that nothing shows
+(the driver's own ``commit()``) by the driver's state, when the transaction goes on or ends
+(`effects`).
 
 State hangs on the transaction, never on the pooled connection, except the number of its lane.
 """
@@ -14,12 +16,13 @@ from __future__ import annotations
 import weakref
 from typing import Any
 
-from sqlalchemy import Connection, Engine, ExceptionContext, event
+from sqlalchemy import Connection, Engine, ExceptionContext, PoolProxiedConnection, event
 
+from .boundaries import wrap_boundaries
+from .connections import connection_on, note_connection, note_connections
 from .core import Core
 from .drivers import cursor_execute, in_transaction, is_autocommit, last_result
 from .effects import Effects
-from .ends import wrap_ends
 from .greenlets import current_owner
 from .ledger import Execute
 from .load import current_load
@@ -39,46 +42,56 @@ class EngineWatch:
 
     def __init__(self, core: Core, engine: Engine, *, replica: bool = False) -> None:
         self._core = core
+        #: Compared by identity only.
+        self.manager = core
         self.engine = engine
         self._dialect = engine.dialect
         #: Data read there may be older than the ledger that is read elsewhere.
         self._replica = replica
-        self._by_connection: weakref.WeakKeyDictionary[Connection, Transaction] = (
-            weakref.WeakKeyDictionary()
-        )
-        # The BEGIN that an application's listener sent before ours was told of the transaction.
-        self._begun_by: weakref.WeakKeyDictionary[Connection, Effect] = weakref.WeakKeyDictionary()
         # By id() of the driver's connection; an entry goes when its transaction ends.
         self._by_driver: dict[int, Transaction] = {}
+        # The BEGIN that an application's listener sent before ours was told of the transaction.
+        self._begun_by: weakref.WeakKeyDictionary[PoolProxiedConnection, Effect] = (
+            weakref.WeakKeyDictionary()
+        )
         # Invalidated while the connection had no transaction yet.
-        self._early: weakref.WeakKeyDictionary[Connection, set[str]] = weakref.WeakKeyDictionary()
-        self._writer = LedgerWriter(core, self._dialect)
+        self._early: weakref.WeakKeyDictionary[PoolProxiedConnection, set[str]] = (
+            weakref.WeakKeyDictionary()
+        )
+        self._writer = LedgerWriter(core, engine)
         self._effects = Effects(core, self._dialect, self._writer, replica=replica)
         self._listen()
 
     def _listen(self) -> None:
         engine = self.engine
-        event.listen(engine, "engine_connect", self._on_engine_connect)
-        event.listen(engine, "begin", self._on_begin)
-        event.listen(engine, "begin_twophase", self._on_begin_twophase)
-        event.listen(engine, "commit", self._on_commit)
-        event.listen(engine, "prepare_twophase", self._on_prepare_twophase)
-        event.listen(engine, "commit_twophase", self._on_commit_twophase)
-        event.listen(engine, "before_cursor_execute", self._on_execute)
-        # Weakly: this listener is the dialect's, which SQLAlchemy's queries on PostgreSQL's catalog
-        # remember, and it would keep the engine.  (Test: test_engine_goes_with_its_manager.)
+        # Weakly: SQLAlchemy's queries on PostgreSQL's catalog remember the dialect, and with it its
+        # listeners would keep the engine.  (Test: test_engine_goes_with_its_manager.)
         told = weakref.ref(self)
+
+        def on_execute(cursor: Any, statement: str, parameters: Any, context: Any) -> None:
+            watch = told()
+            if watch is not None and context is not None:
+                watch._on_execute(context.root_connection, statement)
+
+        def on_execute_no_params(cursor: Any, statement: str, context: Any) -> None:
+            on_execute(cursor, statement, (), context)
 
         def on_error(context: ExceptionContext) -> None:
             watch = told()
             if watch is not None:
                 watch._on_error(context)
 
+        # First: another listener may execute the statement itself, and no further one is asked.
+        event.listen(engine, "do_execute", on_execute, insert=True)
+        event.listen(engine, "do_executemany", on_execute, insert=True)
+        event.listen(engine, "do_execute_no_params", on_execute_no_params, insert=True)
         event.listen(engine, "handle_error", on_error)
         event.listen(engine, "connect", self._on_connect)
+        event.listen(engine, "checkout", self._on_checkout)
         event.listen(engine, "invalidate", self._on_lost)
         event.listen(engine, "close", self._on_close)
-        self._ends_alone = wrap_ends(self._dialect, self)
+        note_connections(engine)
+        wrap_boundaries(self._dialect, self)
 
     # What others ask
 
@@ -86,77 +99,77 @@ class EngineWatch:
         """The open transaction of *connection*, None if it has none or commits by itself."""
         if connection.closed or not connection.in_transaction():
             return None
-        transaction = self._by_connection.get(connection)
-        if transaction is None or not transaction.is_open:
+        pooled = connection.connection
+        transaction = self.begun_on(pooled)
+        if transaction is None:
             # Begun before the manager was there.  What it did is unknown: assume the worst.
-            transaction = self._begin(connection)
+            transaction = self._begin(pooled)
             transaction.dirty = True
             transaction.label = -1
         return transaction
+
+    def begun_on(self, pooled: PoolProxiedConnection) -> Transaction | None:
+        """The transaction that was begun on *pooled*, also if it is prepared."""
+        found = self._by_driver.get(id(pooled.dbapi_connection))
+        return found if found is not None and found.is_open else None
 
     def carries(self, transaction: Transaction) -> bool:
         """Whether an invalidation can wait for the commit of *transaction*: not if each of its
         statements commits by itself."""
         if transaction.prepared or self._replica:
             return False
-        connection = self.connection_of(transaction)
-        return connection is not None and not is_autocommit(
-            self._dialect, connection.connection.dbapi_connection
-        )
+        dbapi_connection = self.dbapi_connection_of(transaction)
+        return dbapi_connection is not None and not is_autocommit(self._dialect, dbapi_connection)
 
     def connection_of(self, transaction: Transaction) -> Connection | None:
-        """SQLAlchemy's Connection of *transaction*, unless it was closed."""
-        connection: Connection | None = transaction.handle()
-        if connection is None or connection.closed or connection.invalidated:
-            return None
-        return connection
+        """SQLAlchemy's Connection of *transaction*, if that is known and it was not closed."""
+        pooled = transaction.handle()
+        return None if pooled is None else connection_on(pooled)
+
+    def dbapi_connection_of(self, transaction: Transaction) -> Any:
+        """The driver's connection of *transaction*, None if it was closed."""
+        pooled = transaction.handle()
+        return None if pooled is None else pooled.dbapi_connection
 
     def execute_in(self, transaction: Transaction) -> Execute:
         """A way to execute in *transaction* that no event sees."""
-        return cursor_execute(self._dialect, lambda: self._dbapi_connection(transaction))
+        return cursor_execute(self._dialect, lambda: self.dbapi_connection_of(transaction))
 
     def holds_lock(self, transaction: Transaction) -> bool:
         """SQLite: whether *transaction* may hold a lock on the database file."""
         # A transaction that was only begun holds none, and must not get one from us.
         if not transaction.locked and transaction.label is None:
             return False
-        return bool(in_transaction(self._dialect, self._dbapi_connection(transaction)))
+        return bool(in_transaction(self._dialect, self.dbapi_connection_of(transaction)))
 
     def probe(self, transaction: Transaction) -> Probe:
         """What is known of *transaction* at this moment."""
-        dbapi_connection = self._dbapi_connection(transaction)
+        dbapi_connection = self.dbapi_connection_of(transaction)
         if dbapi_connection is None:
             return Probe(written=True, statement_snapshots=False)
         found = probe(self._dialect, dbapi_connection, transaction)
         return Probe(found.written, found.statement_snapshots and not self._replica)
 
-    def _dbapi_connection(self, transaction: Transaction) -> Any:
-        connection = self.connection_of(transaction)
-        return None if connection is None else connection.connection.dbapi_connection
-
-    def invalidate_early(self, connection: Connection, keys: frozenset[str]) -> None:
-        """Let *keys* be invalidated (also) with the next transaction of *connection*, which has
-        none: its first statement may be the write that the ``del`` was meant for."""
-        self._early.setdefault(connection, set()).update(keys)
+    def invalidate_early(self, pooled: PoolProxiedConnection, keys: frozenset[str]) -> None:
+        """Let *keys* be invalidated (also) with the next transaction of *pooled*, which has none:
+        its first statement may be the write that the ``del`` was meant for."""
+        self._early.setdefault(pooled, set()).update(keys)
 
     # Beginnings
 
-    def _on_engine_connect(self, connection: Connection) -> None:
-        current_scope().add_connection(connection)
-
-    def _on_begin(self, connection: Connection) -> None:
-        self._begin(connection)
-
-    def _on_begin_twophase(self, connection: Connection, xid: Any) -> None:
-        self._begin(connection)
+    def begins(self, pooled: PoolProxiedConnection) -> None:
+        """See `Boundaries.begins`."""
+        self._begin(pooled)
 
     @point(after="transaction: begun, nothing executed")
-    def _begin(self, connection: Connection) -> Transaction:
-        scope = current_scope()
-        transaction = Transaction(self._core, scope, self, weakref.ref(connection))
-        transaction.owner = current_owner()
-        dbapi_connection = connection.connection.dbapi_connection
+    def _begin(self, pooled: PoolProxiedConnection) -> Transaction:
+        dbapi_connection = pooled.dbapi_connection
         left_over = self._by_driver.get(id(dbapi_connection))
+        if left_over is not None and left_over.beginning:
+            return left_over
+        scope = current_scope()
+        transaction = Transaction(self._core, scope, self, weakref.ref(pooled))
+        transaction.owner = current_owner()
         if left_over is not None and left_over.is_open:
             # The pool was told not to reset (reset_on_return=None): the database's transaction
             # goes on, and with it whatever was to be invalidated.
@@ -171,41 +184,33 @@ class EngineWatch:
         transaction.last_result = last_result(dbapi_connection)
         for view in views_around(self._core):
             transaction.concerns(view)
-        begun_by = self._begun_by.pop(connection, None)
+        begun_by = self._begun_by.pop(pooled, None)
         if begun_by is not None:
             transaction.locked = bool(begun_by.name)
             transaction.begin_seen = True
-        early = self._early.pop(connection, None)
+        early = self._early.pop(pooled, None)
         if early:
             transaction.invalidate_early(early, views_around(self._core))
         scope.add(transaction)
-        self._by_connection[connection] = transaction
         self._by_driver[id(dbapi_connection)] = transaction
         return transaction
 
     # Statements
 
-    def _on_execute(
-        self,
-        connection: Connection,
-        cursor: Any,
-        statement: str,
-        parameters: Any,
-        context: Any,
-        executemany: bool,
-    ) -> None:
-        transaction = self._by_connection.get(connection)
+    def _on_execute(self, connection: Connection, statement: str) -> None:
+        pooled = connection.connection
+        dbapi_connection = pooled.dbapi_connection
+        transaction = self._by_driver.get(id(dbapi_connection))
         if transaction is None or not transaction.is_open:
             transaction = self.transaction_of(connection)
             if transaction is None:
                 # Somebody else's listener of "begin", which came before ours.
                 effect = effect_of(statement, self._dialect.name)
                 if effect.kind is Kind.BEGIN:
-                    self._begun_by[connection] = effect
+                    self._begun_by[pooled] = effect
                 return
-        if transaction.written and not transaction.prepared:
-            return  # our own rows, or another listener's work just before COMMIT
-        dbapi_connection = connection.connection.dbapi_connection
+        if not transaction.executed:
+            note_connection(connection)
         effect = effect_of(statement, self._dialect.name)
         self._effects.notice_silent_end(transaction, dbapi_connection)
         if effect.kind is Kind.BEGIN:  # a snapshot is opened by what comes next
@@ -220,18 +225,16 @@ class EngineWatch:
         if effect.kind is not Kind.READ:
             if effect.kind in _WRITING:
                 self._claim(transaction)
-            self._effects.take(transaction, connection, effect)
+            self._effects.take(transaction, pooled, effect)
 
     def _on_error(self, context: ExceptionContext) -> None:
-        if context.connection is not None:
-            self._notice_failure(context.connection)
-
-    def _notice_failure(self, connection: Connection) -> None:
-        transaction = self._by_connection.get(connection)
+        connection = context.connection
+        if connection is None or connection.closed or connection.invalidated:
+            return
+        dbapi_connection = connection.connection.dbapi_connection
+        transaction = self._by_driver.get(id(dbapi_connection))
         if transaction is not None and transaction.is_open:
-            dbapi_connection = self._dbapi_connection(transaction)
-            if dbapi_connection is not None:
-                self._effects.notice_failure(transaction, dbapi_connection)
+            self._effects.notice_failure(transaction, dbapi_connection)
 
     def _claim(self, transaction: Transaction) -> None:
         """*transaction* writes: that may be the write which a ``del`` before it was meant for.
@@ -246,93 +249,61 @@ class EngineWatch:
         if keys and self.carries(transaction):
             transaction.invalidate_early(keys, views_around(self._core))
 
-    # Writing the ledger
+    # Ends (see `boundaries`)
 
-    def _on_commit(self, connection: Connection, *, two_phase: bool = False) -> None:
-        transaction = self._by_connection.get(connection)
-        if transaction is not None and transaction.is_open:
-            self._settle_load(transaction)
+    def open_on(self, dbapi_connection: Any) -> Transaction | None:
+        """See `Boundaries.open_on`."""
+        found = self._by_driver.get(id(dbapi_connection))
+        return found if found is not None and found.is_open and not found.prepared else None
+
+    def prepared_on(self, dbapi_connection: Any) -> Transaction | None:
+        """See `Boundaries.prepared_on`."""
+        return self._by_driver.get(id(dbapi_connection))
+
+    def before_prepare(self, transaction: Transaction, pooled: PoolProxiedConnection) -> None:
+        """See `Boundaries.before_prepare`."""
+        self._settle_load(transaction)
+        self._claim_if_written(transaction)
+        self._writer.write(transaction, pooled, two_phase=True)
+        transaction.prepared = True
+
+    def before_end(
+        self, transaction: Transaction, pooled: Any, outcome: Outcome, *, plain: bool
+    ) -> None:
+        """See `Boundaries.before_end`."""
+        dbapi_connection = getattr(pooled, "dbapi_connection", pooled)
+        self._settle_load(transaction, dbapi_connection)
+        if outcome is Outcome.ROLLED_BACK:
+            self._effects.notice_silent_end(transaction, dbapi_connection)
+            return
+        try:
             self._claim_if_written(transaction)
-            if (
-                # Of two managers on one engine none may commit in its turn: the keys of the other
-                # would come after.  (Test: test_two_managers_commit_as_one.)
-                self._ends_alone()
-                and not two_phase
-                and self._writer.waits_for_the_commit(transaction, connection)
-            ):
-                return  # `before_end` comes next, unless a listener fails
-            try:
-                self._writer.write(transaction, connection)
-            except BaseException:
-                # SQLAlchemy takes the transaction for ended and sends no ROLLBACK: the data would
-                # go on waiting for the connection's next COMMIT.
-                # (Test: test_failed_commit_leaves_nothing_behind.)
-                self._notice_failure(connection)
-                self._roll_back(connection)
-                raise
+            self._writer.write_at_the_commit(transaction, pooled, alone=plain)
+        except BaseException:
+            # SQLAlchemy takes the transaction for ended and sends no ROLLBACK: the data would go on
+            # waiting for the connection's next COMMIT.  And ours may have been sent along.
+            # (Test: test_failed_commit_leaves_nothing_behind.)
+            self.after_end(transaction, dbapi_connection, Outcome.UNKNOWN)
+            self._clear(pooled)
+            raise
 
     def _claim_if_written(self, transaction: Transaction) -> None:
         """A SELECT may have written, by a function or a CTE.  Asked only if it matters."""
         if current_scope().unclaimed(self._core) and self.probe(transaction).written:
             self._claim(transaction)
 
-    def _roll_back(self, connection: Connection) -> None:
+    def _clear(self, pooled: Any) -> None:
         try:
-            self._dialect.do_rollback(connection.connection)
-        except Exception:
-            connection.invalidate()
-
-    def _clear(self, connection: Connection | None, dbapi_connection: Any) -> None:
-        try:
-            self._dialect.do_rollback(dbapi_connection)
+            self._dialect.do_rollback(pooled)
         except self._dialect.loaded_dbapi.Error:
             pass  # lost, as SQLAlchemy will notice by the error that is on its way
         except Exception:
-            if connection is not None:
-                connection.invalidate()
-
-    def _on_prepare_twophase(self, connection: Connection, xid: Any) -> None:
-        transaction = self._by_connection.get(connection)
-        if transaction is not None and transaction.is_open:
-            self._settle_load(transaction)
-            self._writer.write(transaction, connection, two_phase=True)
-            transaction.prepared = True
-
-    def _on_commit_twophase(self, connection: Connection, xid: Any, is_prepared: bool) -> None:
-        if not is_prepared:
-            self._on_commit(connection, two_phase=True)
-
-    # Ends (see `wrap_ends`)
-
-    def open_on(self, dbapi_connection: Any) -> Transaction | None:
-        """See `Endings.open_on`."""
-        found = self._by_driver.get(id(dbapi_connection))
-        return found if found is not None and found.is_open and not found.prepared else None
-
-    def open_in(self, connection: Connection) -> Transaction | None:
-        """See `Endings.open_in`."""
-        return self._by_connection.get(connection)
-
-    def before_end(self, transaction: Transaction, dbapi_connection: Any, outcome: Outcome) -> None:
-        """See `Endings.before_end`."""
-        self._settle_load(transaction, dbapi_connection)
-        if outcome is Outcome.COMMITTED:
-            try:
-                self._writer.write_at_the_commit(
-                    transaction, dbapi_connection, alone=self._ends_alone()
-                )
-            except BaseException:
-                # As in `_on_commit`; and the COMMIT may have been sent along.
-                connection = self.connection_of(transaction)
-                self.after_end(transaction, dbapi_connection, Outcome.UNKNOWN)
-                self._clear(connection, dbapi_connection)
-                raise
-        else:
-            self._effects.notice_silent_end(transaction, dbapi_connection)
+            if isinstance(pooled, PoolProxiedConnection):
+                pooled.invalidate()
 
     @point(before="end: returned, views not told", after="end: views told")
     def after_end(self, transaction: Transaction, dbapi_connection: Any, outcome: Outcome) -> None:
-        """See `Endings.after_end`."""
+        """See `Boundaries.after_end`."""
         if self._by_driver.get(id(dbapi_connection)) is transaction:
             del self._by_driver[id(dbapi_connection)]
         for view in views_around(self._core):
@@ -358,6 +329,11 @@ class EngineWatch:
         self._core.access.on_connect(dbapi_connection)
         if not self._replica:
             self._writer.claim_lane(dbapi_connection, record)
+
+    def _on_checkout(
+        self, dbapi_connection: Any, record: Any, pooled: PoolProxiedConnection
+    ) -> None:
+        current_scope().add_connection(pooled, self)
 
     def _on_lost(self, dbapi_connection: Any, record: Any, exception: Any) -> None:
         self._lose(dbapi_connection)

@@ -6,8 +6,7 @@ import logging
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection
-from sqlalchemy.engine import Dialect
+from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
 from .core import Core
@@ -23,82 +22,53 @@ class LedgerWriter:
     """Writes for the connections of one engine; the number of a connection's lane is kept with the
     pooled connection, and nothing else is."""
 
-    def __init__(self, core: Core, dialect: Dialect) -> None:
+    def __init__(self, core: Core, engine: Engine) -> None:
         self._core = core
-        self._dialect = dialect
+        self._engine = engine
+        self._dialect = engine.dialect
         self._lane_info = f"coherent_cache.lane.{core.ledger.lanes_name}"
 
     @point(before="commit: rows not written", after="commit: rows written, not committed")
-    def write(
-        self, transaction: Transaction, connection: Connection, *, two_phase: bool = False
-    ) -> None:
-        """Write what *transaction* has pending; its COMMIT, or its first phase, comes next."""
-        if transaction.written:
-            return
-        keys = transaction.pending()
+    def write(self, transaction: Transaction, pooled: Any, *, two_phase: bool = False) -> None:
+        """Write what *transaction* has pending; its COMMIT, or its first phase, comes next.
+
+        *pooled* is the pool's object for its connection, or the driver's connection itself.
+        """
+        keys = [] if transaction.written else transaction.pending()
         if not keys:
             return
-        pooled = connection.connection
-        lane = LaneHolder(pooled.info.get(self._lane_info), shared_until_commit=two_phase)
-        transaction.written = True
+        info: dict[str, Any] = getattr(pooled, "info", {})
+        lane = LaneHolder(info.get(self._lane_info), shared_until_commit=two_phase)
         try:
-            self._core.write_keys(self._execute_on(connection), keys, lane)
-        except BaseException as error:
-            transaction.written = False
-            if isinstance(error, DBAPIError) and error.connection_invalidated:
-                # SQLAlchemy has to know that the connection is lost, and with it the others of
-                # its pool, as it would from a statement of the user's: so let it meet one.
+            self._core.write_keys(self._execute_on(_driver_side(pooled)), keys, lane)
+        except DBAPIError as error:
+            if error.connection_invalidated and error.orig is not None:
+                # From the driver's own error SQLAlchemy sees that the connection is lost, and with
+                # it the others of its pool, as it would from a statement of the user's.
                 # (Test: test_connections_lost_before_the_commit_cost_one_error.)
-                connection.exec_driver_sql("SELECT 1")
+                raise error.orig from None
             raise
+        transaction.written = True
         if lane.lane is not None:
-            pooled.info[self._lane_info] = lane.lane
+            info[self._lane_info] = lane.lane
 
-    def waits_for_the_commit(self, transaction: Transaction, connection: Connection) -> bool:
-        """Whether `write_at_the_commit` may save a round trip.  Not where the statement is to be
-        seen in SQLAlchemy's log, which is asked for before the COMMIT."""
-        return (
-            not transaction.written
-            and bool(transaction.pending())
-            and not connection.engine.logger.isEnabledFor(logging.INFO)
-            and can_send(self._dialect, connection.connection.dbapi_connection)
-        )
-
-    def _execute_on(self, connection: Connection) -> Execute:
-        """A cursor of the driver's: SQLAlchemy's way costs more than the statement itself, and is
-        taken only where the statement is to be seen in its log (``echo``)."""
-        if not connection.engine.logger.isEnabledFor(logging.INFO):
-            return cursor_execute(self._dialect, lambda: connection.connection.dbapi_connection)
-
-        def execute(statement: str, parameters: Any) -> Result:
-            result = connection.exec_driver_sql(statement, tuple(parameters))
-            rows = result.fetchall() if result.returns_rows else ()
-            return Result(rows, result.rowcount)
-
-        return execute
-
-    def write_at_the_commit(
-        self, transaction: Transaction, dbapi_connection: Any, *, alone: bool
-    ) -> None:
-        """The COMMIT comes next, and there are keys that no `commit` event let us write: they go
-        with it as one message (`waits_for_the_commit`), it is the pool's
-        (reset_on_return="commit"), or other listeners of the event have invalidated more
-        (test_del_in_a_commit_listener).  *alone*: nobody comes between this and the COMMIT."""
-        keys = sorted(transaction.late) if transaction.written else transaction.pending()
-        if keys and not (alone and self._commit_with(keys, dbapi_connection)):
-            execute = cursor_execute(self._dialect, lambda: dbapi_connection)
-            self._core.write_keys(execute, keys, LaneHolder())
-        transaction.written |= bool(keys)
+    def write_at_the_commit(self, transaction: Transaction, pooled: Any, *, alone: bool) -> None:
+        """The COMMIT comes next.  *alone*: nobody comes between this and it, so that both can be
+        one message, a round trip less."""
+        if not alone or self._logs() or not self.commit_with(transaction, _driver_side(pooled)):
+            self.write(transaction, pooled)
 
     @point(before="commit: rows not written")
-    def _commit_with(self, keys: list[str], dbapi_connection: Any) -> bool:
-        """Write *keys* and commit, as one message; return whether that could be.
+    def commit_with(self, transaction: Transaction, dbapi_connection: Any) -> bool:
+        """Write what *transaction* has pending and commit, as one message; return whether that
+        could be.
 
         A COMMIT that follows finds nothing to do: the driver knows from the server's answer that no
         transaction is open any more.  A round trip less for each writer, and the row's lifetime
         before the COMMIT is the server's own.
         """
-        if not can_send(self._dialect, dbapi_connection):
+        keys = [] if transaction.written else transaction.pending()
+        if not keys or not can_send(self._dialect, dbapi_connection):
             return False
         statements = self._core.ledger.write_and_commit(keys, partial(literal, dbapi_connection))
         if statements is None:
@@ -112,7 +82,26 @@ class LedgerWriter:
             if explained is None:
                 raise
             raise explained from found
+        transaction.written = True
         return True
+
+    def _logs(self) -> bool:
+        """Whether the statement is to be seen in SQLAlchemy's log (``echo``)."""
+        return self._engine.logger.isEnabledFor(logging.INFO)
+
+    def _execute_on(self, dbapi_connection: Any) -> Execute:
+        """A cursor of the driver's: SQLAlchemy's way costs more than the statement itself."""
+        execute = cursor_execute(self._dialect, lambda: dbapi_connection)
+        if not self._logs():
+            return execute
+
+        def log_and_execute(statement: str, parameters: Any) -> Result:
+            # SQLAlchemy has written "COMMIT" already, which is what comes after it.
+            self._engine.logger.info("(before the COMMIT) %s", statement)
+            self._engine.logger.info("[coherent_cache] %r", tuple(parameters))
+            return execute(statement, parameters)
+
+        return log_and_execute
 
     def claim_lane(self, dbapi_connection: Any, record: Any) -> None:
         """A connection was made: give it a lane, on databases that have them."""
@@ -125,3 +114,7 @@ class LedgerWriter:
         except DBAPIError:
             # No table yet, or no right to write: the first invalidation will say so.
             dbapi_connection.rollback()
+
+
+def _driver_side(pooled: Any) -> Any:
+    return getattr(pooled, "dbapi_connection", pooled)

@@ -55,7 +55,7 @@ def test_the_rows_are_those_of_a_statement(
         del PageText(worker, name).text
     assert len(sent) == 1
     assert other.read(name) == "first"
-    monkeypatch.setattr(writing.LedgerWriter, "waits_for_the_commit", lambda *_: False)
+    monkeypatch.setattr(writing.LedgerWriter, "commit_with", lambda *_: False)
     with worker.engine.begin() as connection:
         put(connection, name, "second")
         del PageText(worker, name).text

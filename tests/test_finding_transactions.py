@@ -272,7 +272,7 @@ def test_ledger_engine(worker: Worker, other: Worker) -> None:
 
 
 def test_del_in_a_commit_listener(worker: Worker, other: Worker) -> None:
-    """A listener of the application's that comes after ours: the rows are written already."""
+    """What a listener of the application's invalidates at the last moment goes along."""
     worker.write("b", "")
     assert worker.wiki.names == other.wiki.names == {"b"}
     pages = worker.wiki

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 from unittest.mock import ANY
 
-from sqlalchemy import Engine, event, text
+from sqlalchemy import Engine, text
 from sqlalchemy.orm import DeclarativeBase, Session
 
 from coherent_cache import cached
@@ -16,6 +16,7 @@ from coherent_cache.ledger.postgresql import CALM
 
 from ..databases import Database
 from ..workers import PageText, Worker, page
+from ..written import once_written
 
 _T = TypeVar("_T")
 
@@ -107,7 +108,7 @@ def impatient(database: Database, level: str | None = None, *, settings: str = "
 
 def while_committing(engine: Engine, action: Callable[[], Any]) -> None:
     """Do *action* in the next COMMIT on *engine*: its ledger rows are written, it is still open."""
-    event.listen(engine, "commit", lambda connection: action(), once=True)
+    once_written(engine, lambda _: action())
 
 
 def loads(*workers: Worker) -> Any:

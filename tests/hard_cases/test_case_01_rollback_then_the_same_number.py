@@ -6,10 +6,12 @@ gets the very number that the first one's would have had.  If the first process 
 under that number, it would now serve a text that never was.
 """
 
+from typing import Any
+
 import pytest
-from sqlalchemy import event
 
 from ..workers import PageText, Worker, put
+from ..written import when_written
 from .support import LEVELS, at_level, check, in_thread, ledger_rows, loads
 
 
@@ -55,17 +57,15 @@ def test_case_01_rolled_back_with_its_ledger_row(worker: Worker, other: Worker) 
     worker.write("Front", "first")
     assert worker.read("Front") == other.read("Front") == "first"
 
-    def fail(connection: object) -> None:
+    def fail(pooled: object) -> None:
         raise UndoError
 
-    event.listen(worker.engine, "commit", fail)
-    with worker.cache_manager.request():
+    with when_written(worker.engine, fail), worker.cache_manager.request():
         with pytest.raises(UndoError), worker.cache_manager.begin() as connection:
             put(connection, "Front", "never")
             del PageText(worker, "Front").text
             assert PageText(worker, "Front").text == "never"
         assert PageText(worker, "Front").text == "first"
-    event.remove(worker.engine, "commit", fail)
     assert worker.read("Front") == other.read("Front") == "first"
     other.write("Front", "theirs")
     assert worker.read("Front") == other.read("Front") == "theirs"
@@ -79,16 +79,12 @@ def test_case_01_the_number_is_indeed_the_same(worker: Worker, other: Worker) ->
     before = ledger_rows(worker.database)[-1][0]
     seen = []
 
-    def look_and_fail(connection: object) -> None:
-        seen.append(
-            connection.exec_driver_sql("SELECT MAX(generation) FROM cache").scalar()  # type: ignore
-        )
+    def look_and_fail(pooled: Any) -> None:
+        seen.append(pooled.execute("SELECT MAX(generation) FROM cache").fetchone()[0])
         raise UndoError
 
-    event.listen(worker.engine, "commit", look_and_fail)
-    with pytest.raises(UndoError):
+    with when_written(worker.engine, look_and_fail), pytest.raises(UndoError):
         worker.write("Front", "never")
-    event.remove(worker.engine, "commit", look_and_fail)
     other.write("Front", "theirs")
     assert seen == [before + 2]  # the text and the list of names
     assert ledger_rows(worker.database)[-1][0] == before + 2

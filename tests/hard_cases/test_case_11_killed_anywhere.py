@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, event, select, text
+from sqlalchemy import Connection, select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
@@ -20,6 +20,7 @@ from ..children import fork, kill_self
 from ..clusters import postgresql_cluster, postgresql_programs
 from ..databases import REQUIRED, Database
 from ..workers import PageText, Worker, metadata, page, put
+from ..written import once_written
 
 
 def in_database(worker: Worker, name: str = "Front") -> str | None:
@@ -60,7 +61,7 @@ def die_at(point: str, database: Database) -> None:
     """A worker process that is killed at *point* of its transaction."""
     victim = Worker(database)
 
-    def do_commit(pooled: Any) -> None:
+    def send_commit(pooled: Any) -> None:
         raw = pooled.dbapi_connection
         if database.kind == "postgresql":
             raw.pgconn.send_query(b"COMMIT")
@@ -72,9 +73,9 @@ def die_at(point: str, database: Database) -> None:
         kill_self()
 
     if point == "ledger-written":
-        event.listen(victim.engine, "commit", lambda connection: kill_self())
+        once_written(victim.engine, lambda _: kill_self())
     if point == "commit-sent":
-        victim.engine.dialect.do_commit = do_commit  # type: ignore[method-assign]
+        once_written(victim.engine, send_commit)
     with victim.cache_manager.begin() as connection:
         put(connection, "Front", "new")
         if point == "after-data":
@@ -115,7 +116,7 @@ def test_case_11_connection_ended_by_the_server(worker: Worker, other: Worker, p
         end_session(worker, number)
 
     if point == "ledger-written":
-        event.listen(worker.engine, "commit", cut)
+        once_written(worker.engine, cut)
     with worker.cache_manager.request():
         with pytest.raises(DBAPIError), worker.cache_manager.begin() as connection:
             number = server_id(connection)
@@ -125,8 +126,6 @@ def test_case_11_connection_ended_by_the_server(worker: Worker, other: Worker, p
             del PageText(worker, "Front").text
             if point == "after-del":
                 cut()
-        if point == "ledger-written":
-            event.remove(worker.engine, "commit", cut)
         assert PageText(worker, "Front").text == "old"
     assert worker.read("Front") == other.read("Front") == in_database(worker) == "old"
     worker.write("Front", "newest")

@@ -18,4 +18,4 @@ def two_statements(monkeypatch: pytest.MonkeyPatch) -> None:
 def rows_before_the_commit(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows are written before the COMMIT on PostgreSQL too, as with every driver but psycopg, so
     that a moment lies between the two."""
-    monkeypatch.setattr(LedgerWriter, "waits_for_the_commit", lambda *_: False)
+    monkeypatch.setattr(LedgerWriter, "commit_with", lambda *_: False)

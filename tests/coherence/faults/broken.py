@@ -54,8 +54,7 @@ def _invalidate_after_commit() -> None:
         after_end(self, transaction, driver, outcome)
 
     LedgerWriter.write = write  # type: ignore[method-assign]
-    LedgerWriter.waits_for_the_commit = lambda *_: False  # type: ignore[method-assign]
-    LedgerWriter.write_at_the_commit = lambda *_, **__: None  # type: ignore[method-assign]
+    LedgerWriter.write_at_the_commit = write  # type: ignore[method-assign]
     EngineWatch.after_end = then  # type: ignore[method-assign]
 
 
@@ -114,10 +113,7 @@ def _commit_without_the_ledger() -> None:
         return write
 
     LedgerWriter.write = lenient(LedgerWriter.write)  # type: ignore[method-assign]
-    LedgerWriter.waits_for_the_commit = lambda *_: False  # type: ignore[method-assign]
-    LedgerWriter.write_at_the_commit = lenient(  # type: ignore[method-assign]
-        LedgerWriter.write_at_the_commit
-    )
+    LedgerWriter.commit_with = lambda *_: False  # type: ignore[method-assign]
 
 
 def _trust_the_old_session() -> None:

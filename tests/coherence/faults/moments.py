@@ -20,6 +20,7 @@ from typing import Any
 
 from sqlalchemy import event
 
+from ...written import when_written
 from ..workloads.worker import Inside
 from .striking import quiet
 
@@ -67,22 +68,24 @@ def at_moments(
     commit = dialect.do_commit
 
     def do_commit(pooled: Any) -> None:
-        if is_due(SENT):
-            _send_commit(work.plan.kind, pooled.dbapi_connection)
-            action(SENT)
         commit(pooled)
         at(RETURNED)
 
-    # The library's listeners were there before: at "commit" its rows are written.
+    def written(pooled: Any) -> None:
+        at(WRITTEN)
+        if is_due(SENT):
+            _send_commit(work.plan.kind, pooled.dbapi_connection)
+            action(SENT)
+
     listeners: list[tuple[str, Any]] = [
         ("before_cursor_execute", lambda *_: at(BEFORE)),
         ("after_cursor_execute", lambda *_: at(AFTER)),
-        ("commit", lambda *_: at(WRITTEN)),
     ]
     for name, listener in listeners:
         event.listen(engine, name, listener)
     dialect.do_commit = do_commit
-    yield
+    with when_written(engine, written):
+        yield
     dialect.do_commit = commit
     for name, listener in listeners:
         event.remove(engine, name, listener)
