@@ -88,10 +88,14 @@ class CachedPropertyBase(Property, Generic[_T]):
     def keys_of(self, instance: Any) -> frozenset[str]:
         """The keys that invalidating the attribute of *instance* invalidates: its own, and those
         of the attributes that it overrides, which it may be computed from (``super().pages``)."""
-        keys = {self.key_of(instance)}
+        key = self.key_of(instance)
         name = self.name or ""
+        kinds = type(instance).__mro__
+        if all([kind.__dict__.get(name) in (None, self) for kind in kinds]):
+            return frozenset((key,))
+        keys = {key}
         overridden = False
-        for kind in type(instance).__mro__:
+        for kind in kinds:
             found = kind.__dict__.get(name)
             if overridden and isinstance(found, CachedPropertyBase):
                 try:

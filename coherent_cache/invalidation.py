@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from sqlalchemy import Connection
@@ -42,31 +42,32 @@ class Invalidator:
         scope = current_scope()
         views = list(views_around(self._core))
         # Others may be another task's, which is no business of the request but for these keys.
-        own = list(scope.transactions(self._core)) if views else []
+        own = scope.transactions(self._core) if views else []
         given = connection is not None or session is not None
-        connections, sessions = scope.connections(self._core), scope.sessions()
+        connections: Sequence[Taken] = ()
+        sessions: Sequence[Session] = ()
         waiting: list[Session] = []
         if connection is not None:
             sync_connection = _sync_connection(connection)
             found = self._core.transaction_of(sync_connection)
             targets = [found] if found is not None and found.watch.carries(found) else []
-            connections, sessions = self._pooled(sync_connection), iter(())
+            connections = self._pooled(sync_connection)
         elif session is not None:
             sync = _sync_session(session)
             targets = self._transactions_of(sync)
             waiting = [] if targets or self._commits_by_itself(sync) else [sync]
-            connections, sessions = iter(()), iter(())
         else:
             targets, waiting = self._open_here()
-            if not (targets or waiting):
-                scope.leave_unclaimed(self._core, keys)
-            else:
+            if targets or waiting:
                 connections, sessions = scope.near_connections(self._core), scope.near_sessions()
+            else:
+                scope.leave_unclaimed(self._core, keys)
+                connections, sessions = scope.connections(self._core), scope.sessions()
         # Where the request has a transaction that carries the keys, the write is in that one.  What
         # becomes of them in another's is its own business: it may go on after this one was undone,
         # and the request would see a second value.
         # (Test: test_a_del_that_was_undone_here_and_stays_in_anothers_transaction.)
-        alone = not any(transaction in own for transaction in targets)
+        alone = not own or not any(transaction in own for transaction in targets)
         for transaction in targets:
             transaction.invalidate(keys)
             if self._source is not None and transaction.watch is self._source:
@@ -108,8 +109,8 @@ class Invalidator:
     def _also_with_the_next(
         self,
         keys: frozenset[str],
-        connections: Iterator[Taken],
-        sessions: Iterator[Session],
+        connections: Sequence[Taken],
+        sessions: Sequence[Session],
     ) -> None:
         """Connections and sessions are at hand that have no transaction and will begin one with
         their next statement, which may be the write that the ``del`` was meant for.
@@ -126,10 +127,11 @@ class Invalidator:
             if not session.in_transaction() and self._sessions.may_carry(session):
                 self._sessions.invalidate(session, keys)
 
-    def _pooled(self, connection: Connection) -> Iterator[Taken]:
+    def _pooled(self, connection: Connection) -> list[Taken]:
         watch = self._core.watch_of(connection)
-        if watch is not None and not (connection.closed or connection.invalidated):
-            yield connection.connection, watch
+        if watch is None or connection.closed or connection.invalidated:
+            return []
+        return [(connection.connection, watch)]
 
     def _commits_by_itself(self, session: Session) -> bool:
         """Whether *session* has a connection in autocommit mode: its writes are committed already,

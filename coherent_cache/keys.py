@@ -46,6 +46,12 @@ def part_text(part: object) -> str:
     Enum members and tuples of these have one; ``None`` and everything else raises
     `KeyTypeError`.  Text that differs only in its Unicode normal form is different text.
     """
+    # First what is mostly there: the rest would give the same.
+    if type(part) is str and part.isascii() and part.isprintable():
+        if "'" not in part and "\\" not in part:
+            return f"'{part}'"
+    elif type(part) is int and part.bit_length() < 1024:
+        return str(part)
     # Enum before int and str: an IntEnum member is its own key, not the integer's.
     if isinstance(part, enum.Enum):
         kind = type(part)

@@ -2,8 +2,8 @@
 
 A cursor of psycopg's takes longer to prepare a short statement, and to describe what it gives, than
 the client takes to send it and to read the answer.  What is asked once or more in each request goes
-this way instead.  It is used for SELECTs only, and only where nothing is special about the
-connection: for the rest, and to tell an error, the driver's cursor is there.
+this way instead, and so do the rows that go with the COMMIT.  It is used only where nothing is special
+about the connection: for the rest, and to tell a SELECT's error, the driver's cursor is there.
 """
 
 from __future__ import annotations
@@ -108,34 +108,21 @@ def prepared_selects(dialect: Dialect, dbapi_connection: Any) -> PreparedSelects
 def ask_in_transaction(dialect: Dialect, dbapi_connection: Any, question: bytes) -> Any:
     """Return the rows that *question*, a SELECT, gives in the transaction that is open on the
     connection; None if nothing was read, and a cursor has to ask."""
-    libpq = _plain(dialect, dbapi_connection)
-    lock = getattr(dbapi_connection, "lock", None)
-    if libpq is None or lock is None or not hasattr(select, "poll"):
+    if not can_send(dialect, dbapi_connection):
         return None
-    with lock:
-        if libpq.transaction_status != _IN_TRANSACTION:
-            return None
-        wait = select.poll()
-        wait.register(libpq.socket, select.POLLIN)
-        libpq.send_query(question)
-        try:
-            return _rows(_answer(libpq, wait))
-        except BaseException:
-            # Interrupted: the connection is the application's, and an answer that is still on its
-            # way would be the next statement's.  (Test: test_interrupted_while_it_asks.)
-            if libpq.transaction_status == _ACTIVE:
-                libpq.get_cancel().cancel()
-                while libpq.get_result() is not None:
-                    pass
-            raise
+    return _rows(_exchange(dbapi_connection, question))
 
 
 def can_send(dialect: Dialect, dbapi_connection: Any) -> bool:
-    """Whether several statements may go as one message (`send`) in the transaction that is open on
-    the connection: not with another driver, without a transaction, in one that has failed, or in a
-    pipeline."""
+    """Whether a message of ours (`send`) may go in the transaction that is open on the connection:
+    not with another driver, without a transaction, in one that has failed, or in a pipeline."""
     libpq = _plain(dialect, dbapi_connection)
-    return libpq is not None and bool(libpq.transaction_status == _IN_TRANSACTION)
+    return (
+        libpq is not None
+        and libpq.transaction_status == _IN_TRANSACTION
+        and hasattr(dbapi_connection, "lock")
+        and hasattr(select, "poll")
+    )
 
 
 def literal(dbapi_connection: Any, text: str) -> str:
@@ -146,10 +133,33 @@ def literal(dbapi_connection: Any, text: str) -> str:
 
 
 def send(dbapi_connection: Any, statements: str) -> None:
-    """Execute several statements as one message, by a cursor.  What follows one that fails is not
-    executed.  Raises the driver's errors."""
-    with dbapi_connection.cursor() as cursor:
-        cursor.execute(statements, prepare=False)
+    """Execute several statements that return no rows, as one message.  What follows one that fails
+    is not executed.  Raises the driver's errors."""
+    result = _exchange(dbapi_connection, statements.encode())
+    if result is None or result.status != _COMMAND_OK:
+        from psycopg import OperationalError
+        from psycopg.errors import error_from_result
+
+        raise OperationalError("no answer") if result is None else error_from_result(result)
+
+
+def _exchange(dbapi_connection: Any, message: bytes) -> Any:
+    """The last result of *message*: that of the statement that failed, if one did."""
+    libpq = dbapi_connection.pgconn
+    with dbapi_connection.lock:
+        wait = select.poll()
+        wait.register(libpq.socket, select.POLLIN)
+        libpq.send_query(message)
+        try:
+            return _answer(libpq, wait)
+        except BaseException:
+            # Interrupted: the connection is the application's, and an answer that is still on its
+            # way would be the next statement's.  (Test: test_interrupted_while_it_asks.)
+            if libpq.transaction_status == _ACTIVE:
+                libpq.get_cancel().cancel()
+                while libpq.get_result() is not None:
+                    pass
+            raise
 
 
 def _plain(dialect: Dialect, dbapi_connection: Any) -> Any:
@@ -167,7 +177,7 @@ def _plain(dialect: Dialect, dbapi_connection: Any) -> Any:
 
 
 def _answer(libpq: Any, wait: Any) -> Any:
-    """The one result of what was sent."""
+    """The last result of what was sent."""
     while libpq.flush():  # the socket takes no more
         wait.modify(libpq.socket, select.POLLIN | select.POLLOUT)
         wait.poll()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
@@ -27,6 +27,7 @@ _T = TypeVar("_T")
 
 #: A connection of a pool, and the one who watches its engine.
 Taken: TypeAlias = "tuple[PoolProxiedConnection, EngineWatch]"
+_ANYBODY = object()
 _TakenRef: TypeAlias = "tuple[weakref.ref[PoolProxiedConnection], weakref.ref[EngineWatch]]"
 
 
@@ -94,63 +95,63 @@ class Scope:
             if references[0]() is None:
                 self._connections.pop(references, None)
 
-    def transactions(self, manager: Any) -> Iterator[Transaction]:
+    def transactions(self, manager: Any) -> list[Transaction]:
         """The open transactions of *manager* that this code works in: the newest first, inner
         scopes before outer ones."""
-        owner = None if self._request else current_owner()
-        for transaction in reversed(list(self.transactions_here)):
-            if transaction.manager is manager and (self._request or transaction.owner == owner):
-                yield transaction
-        if self.parent is not None:
-            yield from self.parent.transactions(manager)
+        found = self._of(manager)
+        if found and not self._request:
+            owner = current_owner()
+            found = [transaction for transaction in found if transaction.owner == owner]
+        return found if self.parent is None else found + self.parent.transactions(manager)
 
-    def all_transactions(self, manager: Any) -> Iterator[Transaction]:
+    def all_transactions(self, manager: Any) -> list[Transaction]:
         """The open transactions of *manager* that could be meant, whoever began them."""
-        for transaction in reversed(list(self.transactions_here)):
-            if transaction.manager is manager:
-                yield transaction
-        if self.parent is not None:
-            yield from self.parent.all_transactions(manager)
+        found = self._of(manager)
+        return found if self.parent is None else found + self.parent.all_transactions(manager)
 
-    def sessions(self) -> Iterator[Session]:
+    def _of(self, manager: Any) -> list[Transaction]:
+        if not self.transactions_here:
+            return []
+        return [t for t in reversed(list(self.transactions_here)) if t.manager is manager]
+
+    def sessions(self) -> list[Session]:
         """The sessions that have or had a transaction."""
-        yield from _living(self.sessions_here)
-        if self.parent is not None:
-            yield from self.parent.sessions()
+        found = _living(self.sessions_here)
+        return found if self.parent is None else found + self.parent.sessions()
 
-    def connections(self, manager: Any) -> Iterator[Taken]:
+    def near_sessions(self) -> list[Session]:
+        """The request's sessions; outside a request those of this thread or task."""
+        found = _living(self.sessions_here) if self._request else _own(self.sessions_here)
+        return found if self.parent is None else found + self.parent.near_sessions()
+
+    def connections(self, manager: Any) -> list[Taken]:
         """The connections of *manager*'s pools that may still be in use."""
-        return self._taken(manager, lambda scope, owner: True)
+        found = self._taken(manager, _ANYBODY)
+        return found if self.parent is None else found + self.parent.connections(manager)
 
-    def own_connections(self, manager: Any) -> Iterator[Taken]:
+    def own_connections(self, manager: Any) -> list[Taken]:
         """Those of `connections` that this thread or task took."""
-        this = current_owner()
-        return self._taken(manager, lambda scope, owner: owner == this)
+        found = self._taken(manager, current_owner())
+        return found if self.parent is None else found + self.parent.own_connections(manager)
 
-    def near_connections(self, manager: Any) -> Iterator[Taken]:
+    def near_connections(self, manager: Any) -> list[Taken]:
         """The request's connections; outside a request those that this thread or task took."""
-        this = current_owner()
-        return self._taken(manager, lambda scope, owner: scope._request or owner == this)
+        found = self._taken(manager, _ANYBODY if self._request else current_owner())
+        return found if self.parent is None else found + self.parent.near_connections(manager)
 
-    def _taken(self, manager: Any, wanted: Callable[[Scope, object], bool]) -> Iterator[Taken]:
-        for references, owner in list(self._connections.items()):
-            pooled, watch = references[0](), references[1]()
+    def _taken(self, manager: Any, by: object) -> list[Taken]:
+        found: list[Taken] = []
+        for (pooled_ref, watch_ref), owner in list(self._connections.items()):
+            pooled, watch = pooled_ref(), watch_ref()
             if (
                 pooled is not None
                 and pooled.is_valid
                 and watch is not None
                 and watch.manager is manager
-                and wanted(self, owner)
+                and (by is _ANYBODY or by == owner)
             ):
-                yield pooled, watch
-        if self.parent is not None:
-            yield from self.parent._taken(manager, wanted)
-
-    def near_sessions(self) -> Iterator[Session]:
-        """The request's sessions; outside a request those of this thread or task."""
-        yield from _living(self.sessions_here) if self._request else _own(self.sessions_here)
-        if self.parent is not None:
-            yield from self.parent.near_sessions()
+                found.append((pooled, watch))
+        return found
 
 
 def _note(references: dict[weakref.ref[_T], object], item: _T, owner: object) -> None:
@@ -161,21 +162,16 @@ def _note(references: dict[weakref.ref[_T], object], item: _T, owner: object) ->
             references.pop(reference, None)
 
 
-def _own(references: dict[weakref.ref[_T], object]) -> Iterator[_T]:
+def _own(references: dict[weakref.ref[_T], object]) -> list[_T]:
     if not references:
-        return
-    owner = current_owner()
-    for reference, taken_by in list(references.items()):
-        found = reference()
-        if found is not None and taken_by == owner:
-            yield found
+        return []
+    this = current_owner()
+    of_this = {ref: owner for ref, owner in list(references.items()) if owner == this}
+    return _living(of_this)
 
 
-def _living(references: dict[weakref.ref[_T], object]) -> Iterator[_T]:
-    for reference in list(references):
-        found = reference()
-        if found is not None:
-            yield found
+def _living(references: dict[weakref.ref[_T], object]) -> list[_T]:
+    return [found for each in list(references) if (found := each()) is not None]
 
 
 class ViewFrame:

@@ -19,17 +19,17 @@ MUTANTS = [
     Mutant(
         "two-phase-not-written-at-prepare",
         "watch.py",
-        "            self._writer.write(transaction, connection, two_phase=True)\n"
-        "            transaction.prepared = True\n\n",
-        "            transaction.prepared = True\n\n",
+        "        self._writer.write(transaction, pooled, two_phase=True)\n"
+        "        transaction.prepared = True\n\n",
+        "        transaction.prepared = True\n\n",
         (_11 + "two_phase_in_one_session", _11 + "prepared_here_and_ended_by_another"),
         core=True,
     ),
     Mutant(
         "lost-answer-taken-for-rollback",
-        "ends.py",
-        "endings.after_end(transaction, dbapi_connection, Outcome.UNKNOWN)\n            raise",
-        "endings.after_end(transaction, dbapi_connection, Outcome.ROLLED_BACK)\n            raise",
+        "boundaries.py",
+        "told.after_end(transaction, dbapi_connection, Outcome.UNKNOWN)\n            raise",
+        "told.after_end(transaction, dbapi_connection, Outcome.ROLLED_BACK)\n            raise",
         (_11 + "answer_to_commit_is_lost",),
         core=True,
     ),
@@ -193,7 +193,7 @@ MUTANTS = [
     Mutant(
         "failed-commit-not-rolled-back",
         "watch.py",
-        "                self._roll_back(connection)\n",
+        "            self._clear(pooled)\n",
         "",
         ("test_bad_days.py::test_failed_commit_leaves_nothing_behind",),
     ),

@@ -191,15 +191,16 @@ MUTANTS = [
     Mutant(
         "nothing-is-written-before-a-prepare",
         "writing.py",
-        "        if transaction.written:\n            return\n        keys",
-        "        if transaction.written or two_phase:\n            return\n        keys",
+        "        keys = [] if transaction.written else transaction.pending()\n        if not keys:\n",
+        "        keys = [] if transaction.written else transaction.pending()\n"
+        "        if not keys or two_phase:\n",
         _tests(G04, "g04_two_phases[mariadb-commit]"),
     ),
     Mutant(
         "a-ledger-that-cannot-be-written-is-no-error",
         "writing.py",
-        "            transaction.written = False\n            if isinstance",
-        "            return\n            if isinstance",
+        "        except DBAPIError as error:\n            if error.connection_invalidated",
+        "        except Exception as error:\n            return\n            if error.connection_invalidated",
         _tests(G04, "g04_the_invalidations_cannot_be_written[sqlite-wal]"),
     ),
     Mutant(
@@ -211,23 +212,16 @@ MUTANTS = [
     ),
     Mutant(
         "of-two-managers-each-commits",
-        "ends.py",
+        "boundaries.py",
         'was_plain and vars(dialect).get("do_commit") is commit\n',
         "True\n",
         ("test_commit_message.py::test_two_managers_commit_as_one",),
     ),
     Mutant(
-        "rows-that-fail-with-the-commit-leave-the-transaction-open",
-        "watch.py",
-        "                self._clear(connection, dbapi_connection)\n",
-        "",
-        ("test_commit_message.py::test_a_row_that_fails_undoes_the_transaction",),
-    ),
-    Mutant(
         "a-commit-without-an-answer-counts-as-undone",
         "watch.py",
-        "dbapi_connection, Outcome.UNKNOWN)\n                self._clear",
-        "dbapi_connection, Outcome.ROLLED_BACK)\n                self._clear",
+        "dbapi_connection, Outcome.UNKNOWN)\n            self._clear",
+        "dbapi_connection, Outcome.ROLLED_BACK)\n            self._clear",
         ("test_commit_message.py::test_a_connection_that_is_lost_with_the_commit",),
     ),
     Mutant(
@@ -440,7 +434,7 @@ MUTANTS = [
     Mutant(
         "a-begin-before-ours-is-not-seen",
         "watch.py",
-        "                    self._begun_by[connection] = effect\n",
+        "                    self._begun_by[pooled] = effect\n",
         "                    pass\n",
         _tests(G10, "check_beside_own_exclusive_transaction[sqlite-journal-a recipe before]"),
     ),
@@ -611,14 +605,15 @@ MUTANTS = [
     Mutant(
         "a-select-that-writes-is-not-noticed-at-the-commit",
         "watch.py",
-        "            self._claim_if_written(transaction)\n            if (\n",
-        "            if (\n",
+        "            self._claim_if_written(transaction)\n            self._writer.write_at",
+        "            self._writer.write_at",
         ("test_finding_transactions.py::test_session_that_was_never_used_and_writes_by_a_select",),
     ),
     Mutant(
         "a-del-beside-an-open-transaction-forgets-the-others",
         "invalidation.py",
-        "                connections, sessions = scope.near_connections(), scope.near_sessions()\n",
+        "                connections = scope.near_connections(self._core)\n"
+        "                sessions = scope.near_sessions()\n",
         "                connections, sessions = iter(()), iter(())\n",
         ("test_finding_transactions.py::test_one_that_has_not_begun_beside_an_open_one",),
     ),
