@@ -2,8 +2,9 @@
 
 A cursor of psycopg's takes longer to prepare a short statement, and to describe what it gives, than
 the client takes to send it and to read the answer.  What is asked once or more in each request goes
-this way instead, and so do the rows that go with the COMMIT.  It is used only where nothing is special
-about the connection: for the rest, and to tell a SELECT's error, the driver's cursor is there.
+this way instead, and so do the rows that go with the COMMIT.  It is used only where nothing is
+special about the connection: for the rest, and to tell a SELECT's error, the driver's cursor is
+there.
 """
 
 from __future__ import annotations

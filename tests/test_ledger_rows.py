@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from sqlalchemy import text
 
@@ -79,3 +81,80 @@ def test_lane_that_vanished(worker: Worker, other: Worker) -> None:
 def test_lane_that_vanished_in_two_statements(worker: Worker, other: Worker) -> None:
     """The same with a statement for the lane."""
     test_lane_that_vanished(worker, other)
+
+
+def _statements(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What *worker* asks the ledger from now on."""
+    asked: list[str] = []
+    side = worker.cache_manager.core.access._connections.reader._side
+    run = side.run
+
+    def note(statement: str, parameters: Any) -> Any:
+        asked.append(statement.split()[0])
+        return run(statement, parameters)
+
+    monkeypatch.setattr(side, "run", note)
+    return asked
+
+
+@pytest.mark.on("mariadb")
+@pytest.mark.parametrize(("commits", "lanes", "most"), [(1, 1, 2), (1, 3, 2), (2, 1, 4), (2, 2, 4)])
+def test_commits_of_several_lanes(
+    worker: Worker,
+    other: Worker,
+    monkeypatch: pytest.MonkeyPatch,
+    commits: int,
+    lanes: int,
+    most: int,
+) -> None:
+    """Where no lane has more than one commit that is not known, a check asks twice."""
+    writers = [Worker(worker.database) for _ in range(lanes)]
+    pages = [f"{lane} {number}" for lane in range(lanes) for number in range(commits)]
+    for page in pages:
+        for writer in writers:
+            writer.write(page, "old")
+    assert [other.read(page) for page in pages] == ["old"] * len(pages)
+    assert other.wiki.names == frozenset(pages)
+    asked = _statements(other, monkeypatch)
+    for page in pages:
+        writers[int(page.split()[0])].write(page, "new")
+    with other.cache_manager.request():
+        assert [PageText(other, page).text for page in pages] == ["new"] * len(pages)
+    assert len(asked) == most
+    assert [other.read(page) for page in pages] == ["new"] * len(pages)
+    assert len(asked) == most + len(pages)
+
+
+@pytest.mark.on("mariadb")
+@pytest.mark.parametrize("how", ["another history", "no row of the commit before", "no lane"])
+def test_a_lane_that_goes_on_elsewhere(worker: Worker, other: Worker, how: str) -> None:
+    """A restored database: the lane has the number after the known one, and is not its sequel."""
+    for _ in range(2):
+        worker.write("Front", "old")
+    assert other.read("Front") == "old"
+    with worker.database.engine().begin() as connection:
+        lane, value = connection.execute(
+            text("SELECT lane, value FROM cache_lane ORDER BY value DESC LIMIT 1")
+        ).one()
+        before = {"lane": lane, "value": value}
+        where = "WHERE lane = :lane AND position = :value"
+        if how == "another history":
+            connection.execute(text(f"UPDATE cache SET token = token + 1 {where}"), before)
+        elif how == "no row of the commit before":
+            connection.execute(text(f"DELETE FROM cache {where}"), before)
+        if how == "no lane":
+            connection.execute(text("DELETE FROM cache_lane WHERE lane = :lane"), before)
+        else:
+            connection.execute(
+                text("UPDATE cache_lane SET value = value + 1, token = 5 WHERE lane = :lane"),
+                before,
+            )
+            connection.execute(
+                text(
+                    "INSERT INTO cache (`key`, key_hash, lane, position, token) "
+                    "VALUES ('another', 1, :lane, :value + 1, 5)"
+                ),
+                before,
+            )
+        connection.execute(text("UPDATE page SET text = 'new'"))
+    assert other.read("Front") == "new"

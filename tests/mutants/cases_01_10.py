@@ -126,6 +126,28 @@ MUTANTS = [
         core=True,
     ),
     Mutant(
+        "newest-commit-of-a-lane-taken-for-all",
+        "ledger/mariadb.py",
+        "            if value != old[0] + 1 or written",
+        "            if written",
+        ("test_ledger_rows.py::test_commits_of_several_lanes",),
+        core=True,
+    ),
+    Mutant(
+        "the-commit-before-is-anybodys",
+        "ledger/mariadb.py",
+        " or (old[0] and token_before != old[1])",
+        "",
+        ("test_ledger_rows.py::test_a_lane_that_goes_on_elsewhere",),
+    ),
+    Mutant(
+        "a-lane-that-is-gone-is-no-news",
+        "ledger/mariadb.py",
+        "        if not rows or figure != rows[0][6]:\n            return None",
+        "        if False:\n            return None",
+        ("test_ledger_rows.py::test_a_lane_that_goes_on_elsewhere",),
+    ),
+    Mutant(
         "vanished-lane-taken-for-counted",
         "ledger/mariadb.py",
         "        return execute(statement, parameters).rowcount > 0\n",

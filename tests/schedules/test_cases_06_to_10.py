@@ -145,7 +145,8 @@ def test_case_07_commit_between_the_lanes_and_their_rows(
         checker  ends
         late     ends
         """,
-        first=lambda: worker.write("A", "new"),
+        # Twice: a single commit of a lane is read at once with it.
+        first=lambda: [worker.write("A", text) for text in ("newer", "new")],
         checker=lambda: other.read("A"),
         second=lambda: second.write("B", "new"),
         late=lambda: other.read("B"),
