@@ -126,6 +126,24 @@ def test_commits_of_several_lanes(
 
 
 @pytest.mark.on("mariadb")
+@pytest.mark.parametrize("commits", [0, 1, 2])
+def test_a_lane_that_is_new(worker: Worker, other: Worker, commits: int) -> None:
+    """A connection that was made since has committed."""
+    for name in ("0", "1", "2"):
+        worker.write(name, "old")
+        assert other.read(name) == "old"
+    passing = Worker(worker.database)
+    with passing.engine.connect() as connection:
+        connection.execute(text("SELECT 1"))
+    for number in range(commits):
+        passing.write(str(number), "new")
+    if commits == 0:
+        worker.write("0", "new")
+    news = [other.read(name) for name in ("0", "1", "2")]
+    assert news == ["new" if int(name) < max(commits, 1) else "old" for name in "012"]
+
+
+@pytest.mark.on("mariadb")
 @pytest.mark.parametrize("how", ["another history", "no row of the commit before", "no lane"])
 def test_a_lane_that_goes_on_elsewhere(worker: Worker, other: Worker, how: str) -> None:
     """A restored database: the lane has the number after the known one, and is not its sequel."""

@@ -131,15 +131,17 @@ class MariaDBLedger(Ledger):
         now = dict(before)
         for lane, value, token, written, _, token_before, _ in rows:
             old = before.get(lane, (0, 0))
+            now[lane] = (value, token)
+            if value == 0 and lane not in before:
+                continue  # a lane that was claimed and not used
             # What does not join is for the long way to find out.
             if value != old[0] + 1 or written != token or (old[0] and token_before != old[1]):
                 return None
-            now[lane] = (value, token)
         for lane in {row[0] for row in rows}:
             figure ^= now[lane][1] ^ before.get(lane, (0, 0))[1]
         if not rows or figure != rows[0][6]:
             return None  # a lane is gone
-        return News((figure, now), frozenset([from_stored(row[4]) for row in rows]))
+        return News((figure, now), frozenset([from_stored(row[4]) for row in rows if row[1]]))
 
     @point(before="check: lanes read, rows not")
     def _moved(self, execute: Execute, before: _Position, now: _Position) -> frozenset[str] | None:

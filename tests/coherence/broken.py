@@ -145,14 +145,14 @@ def _lose_a_commit() -> None:
     calls = 0
 
     def lose(
-        self: EngineWatch, transaction: Transaction, dbapi_connection: Any, outcome: Outcome
+        self: EngineWatch, transaction: Transaction, pooled: Any, outcome: Outcome, *, plain: bool
     ) -> None:
         nonlocal calls
-        before_end(self, transaction, dbapi_connection, outcome)
+        before_end(self, transaction, pooled, outcome, plain=False)
         if outcome is Outcome.COMMITTED and transaction.dirty:
             calls += 1
             if calls % 5 == 0:
-                dbapi_connection.rollback()
+                pooled.rollback()
 
     EngineWatch.before_end = lose  # type: ignore[method-assign]
 

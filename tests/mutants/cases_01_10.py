@@ -130,7 +130,7 @@ MUTANTS = [
         "ledger/mariadb.py",
         "            if value != old[0] + 1 or written",
         "            if written",
-        ("test_ledger_rows.py::test_commits_of_several_lanes",),
+        ("test_ledger_rows.py::test_a_lane_that_is_new",),
         core=True,
     ),
     Mutant(
