@@ -71,7 +71,9 @@ class Scope:
 
     def unclaimed(self, manager: Any) -> frozenset[str]:
         """What was left for a transaction that writes."""
-        found = frozenset(key for owner, key in list(self._unclaimed) if owner is manager)
+        found: frozenset[str] = frozenset()
+        if self._unclaimed:
+            found = frozenset([key for owner, key in list(self._unclaimed) if owner is manager])
         return found if self.parent is None else found | self.parent.unclaimed(manager)
 
     def add(self, transaction: Transaction) -> None:

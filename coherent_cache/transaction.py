@@ -89,48 +89,51 @@ class _Level:
 class Transaction:
     """One open transaction."""
 
+    # As most transactions begin, and most end: set on the class, since each has one.
+
+    #: The thread or task that began it.
+    owner: object = None
+    #: `Store.label` before the first statement, which may have opened the snapshot.
+    label: int | None = None
+    #: A statement began it; nothing was read before.
+    begin_seen = False
+    #: The driver has said that it is open.
+    seen_open = False
+    #: What the driver had executed last when it began.
+    last_result: Any = None
+    #: `Store.label` when it began.
+    born = -1
+    #: It is an ORM session's, whose objects are as old as their first reading.
+    keeps_objects = False
+    #: Something that is not plainly a SELECT was executed: it may have written, or taken
+    #: locks, or read rows that are newer than the rest of its snapshot.
+    dirty = False
+    #: SQLite: begun by BEGIN IMMEDIATE or EXCLUSIVE.
+    locked = False
+    #: How many statements that may have written were executed.
+    writes = 0
+    #: SQLite: `total_changes` of the connection when the transaction began.
+    changes_before = 0
+    #: A statement was executed in it.
+    executed = False
+    #: Begun by `CacheManager.begin`, so that nested blocks join it.
+    joinable = False
+    #: Its keys are in the ledger: nothing is written twice.
+    written = False
+    #: SQLAlchemy is in the middle of beginning it.
+    beginning = False
+    #: How it ended; None while it is open.
+    outcome: Outcome | None = None
+    #: Two-phase: prepared, and so beyond our reach.
+    prepared = False
+
     def __init__(self, manager: Any, scope: Scope, watch: Watch, handle: Any) -> None:
         #: The manager whose keys it carries; compared by identity only.
         self.manager = manager
         self.scope: Scope | None = scope
         #: What the one who watches needs to find the connection again.
         self.handle = handle
-        #: The thread or task that began it.
-        self.owner: object = None
         self.watch = watch
-        #: `Store.label` before the first statement, which may have opened the snapshot.
-        self.label: int | None = None
-        #: A statement began it; nothing was read before.
-        self.begin_seen = False
-        #: The driver has said that it is open.
-        self.seen_open = False
-        #: What the driver had executed last when it began.
-        self.last_result: Any = None
-        #: `Store.label` when it began.
-        self.born = -1
-        #: It is an ORM session's, whose objects are as old as their first reading.
-        self.keeps_objects = False
-        #: Something that is not plainly a SELECT was executed: it may have written, or taken
-        #: locks, or read rows that are newer than the rest of its snapshot.
-        self.dirty = False
-        #: SQLite: begun by BEGIN IMMEDIATE or EXCLUSIVE.
-        self.locked = False
-        #: How many statements that may have written were executed.
-        self.writes = 0
-        #: SQLite: `total_changes` of the connection when the transaction began.
-        self.changes_before = 0
-        #: A statement was executed in it.
-        self.executed = False
-        #: Begun by `CacheManager.begin`, so that nested blocks join it.
-        self.joinable = False
-        #: Its keys are in the ledger: nothing is written twice.
-        self.written = False
-        #: SQLAlchemy is in the middle of beginning it.
-        self.beginning = False
-        #: How it ended; None while it is open.
-        self.outcome: Outcome | None = None
-        #: Two-phase: prepared, and so beyond our reach.
-        self.prepared = False
         #: The views of the requests that work in it, and of those that have only let keys be
         #: invalidated with it: which.  Replaced, not changed.
         self._views: dict[View, frozenset[str] | None] = {}
@@ -279,6 +282,9 @@ class Transaction:
 
     def restart(self, outcome: Outcome) -> None:
         """The database's transaction ended and the connection goes on with another."""
+        if len(self._levels) == 1 and self.is_calm:
+            self._begin_anew()  # what is below would find nothing to do
+            return
         levels = self._levels
         pending = frozenset().union(*[level.pending for level in levels])
         values: Entries = {}
@@ -289,9 +295,7 @@ class Transaction:
             if values:
                 forget(values, pending)
         self._levels = [_Level(None)]
-        if not self.keeps_objects:
-            self.label = None
-        self.dirty = self.written = self.locked = self.executed = False
+        self._begin_anew()
         if pending and outcome is not Outcome.ROLLED_BACK:
             self.manager.access.committed(len(pending))
         if pending and outcome is Outcome.COMMITTED and self.scope is not None:
@@ -312,3 +316,8 @@ class Transaction:
                 view.uncheck()
             if concerned:
                 view.forget(concerned)
+
+    def _begin_anew(self) -> None:
+        if not self.keeps_objects:
+            self.label = None
+        self.dirty = self.written = self.locked = self.executed = False

@@ -55,6 +55,8 @@ class LedgerWriter:
     def write_at_the_commit(self, transaction: Transaction, pooled: Any, *, alone: bool) -> None:
         """The COMMIT comes next.  *alone*: nobody comes between this and it, so that both can be
         one message, a round trip less."""
+        if transaction.is_calm:
+            return  # nothing is to be invalidated
         if not alone or self._logs() or not self.commit_with(transaction, _driver_side(pooled)):
             self.write(transaction, pooled)
 
