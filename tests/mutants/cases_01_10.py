@@ -128,7 +128,7 @@ MUTANTS = [
     Mutant(
         "newest-commit-of-a-lane-taken-for-all",
         "ledger/mariadb.py",
-        "            if value != old[0] + 1 or written",
+        "            if value != old_value + 1 or written",
         "            if written",
         ("test_ledger_rows.py::test_a_lane_that_is_new",),
         core=True,
@@ -136,15 +136,15 @@ MUTANTS = [
     Mutant(
         "the-commit-before-is-anybodys",
         "ledger/mariadb.py",
-        " or (old[0] and token_before != old[1])",
-        "",
+        "            if old_value and token_before",
+        "            if False and token_before",
         ("test_ledger_rows.py::test_a_lane_that_goes_on_elsewhere",),
     ),
     Mutant(
         "a-lane-that-is-gone-is-no-news",
         "ledger/mariadb.py",
-        "        if not rows or figure != rows[0][6]:\n            return None",
-        "        if False:\n            return None",
+        "        if figure != total:\n",
+        "        if False:\n",
         ("test_ledger_rows.py::test_a_lane_that_goes_on_elsewhere",),
     ),
     Mutant(
