@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from sqlalchemy import Connection
 from sqlalchemy.engine import Dialect
+from sqlalchemy.engine.default import DefaultDialect
 
 from .transaction import Outcome, Transaction
 
@@ -42,9 +43,9 @@ class Boundaries(Protocol):
 
     def before_end(
         self, transaction: Transaction, pooled: Any, outcome: Outcome, *, plain: bool
-    ) -> None:
+    ) -> bool:
         """COMMIT or ROLLBACK comes next; *plain* if that is the driver's ``commit()`` and nothing
-        else: nobody comes in between."""
+        else: nobody comes in between.  Return whether the COMMIT was sent, and is not to come."""
         ...
 
     def after_end(self, transaction: Transaction, dbapi_connection: Any, outcome: Outcome) -> None:
@@ -64,7 +65,9 @@ def wrap_boundaries(dialect: Dialect, told: Boundaries) -> None:
     wrapped.do_prepare_twophase = _wrap_prepare(dialect.do_prepare_twophase, reference)
     # Whether nobody else has a hand in the COMMIT: another who wraps it as well, or who commits in
     # his own way.
-    was_plain = "do_commit" not in vars(dialect)
+    was_plain = (
+        "do_commit" not in vars(dialect) and type(dialect).do_commit is DefaultDialect.do_commit
+    )
 
     def is_plain() -> bool:
         return was_plain and vars(dialect).get("do_commit") is commit
@@ -142,9 +145,10 @@ def _wrap(
         if told is None or transaction is None:
             original(pooled)
             return
-        told.before_end(transaction, pooled, outcome, plain=is_plain())
+        ended = told.before_end(transaction, pooled, outcome, plain=is_plain())
         try:
-            original(pooled)
+            if not ended:
+                original(pooled)
         except BaseException:
             # Whether the server had committed is unknown; the next look at the ledger tells.
             told.after_end(transaction, dbapi_connection, Outcome.UNKNOWN)

@@ -269,16 +269,16 @@ class EngineWatch:
 
     def before_end(
         self, transaction: Transaction, pooled: Any, outcome: Outcome, *, plain: bool
-    ) -> None:
+    ) -> bool:
         """See `Boundaries.before_end`."""
         dbapi_connection = getattr(pooled, "dbapi_connection", pooled)
         self._settle_load(transaction, dbapi_connection)
         if outcome is Outcome.ROLLED_BACK:
             self._effects.notice_silent_end(transaction, dbapi_connection)
-            return
+            return False
         try:
             self._claim_if_written(transaction)
-            self._writer.write_at_the_commit(transaction, pooled, alone=plain)
+            return self._writer.write_at_the_commit(transaction, pooled, alone=plain)
         except BaseException:
             # SQLAlchemy takes the transaction for ended and sends no ROLLBACK: the data would go on
             # waiting for the connection's next COMMIT.  And ours may have been sent along.

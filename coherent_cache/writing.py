@@ -10,7 +10,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
 from .core import Core
-from .drivers import cursor_execute, wrapped
+from .drivers import cursor_execute, in_transaction, wrapped
 from .explain import explain
 from .ledger import Execute, LaneHolder, Result
 from .libpq import can_send, literal, send
@@ -52,31 +52,34 @@ class LedgerWriter:
         if lane.lane is not None:
             info[self._lane_info] = lane.lane
 
-    def write_at_the_commit(self, transaction: Transaction, pooled: Any, *, alone: bool) -> None:
-        """The COMMIT comes next.  *alone*: nobody comes between this and it, so that both can be
-        one message, a round trip less."""
+    def write_at_the_commit(self, transaction: Transaction, pooled: Any, *, alone: bool) -> bool:
+        """The COMMIT comes next; return whether it went with the rows.  *alone*: nobody comes
+        between this and it, so that both can be one message."""
         if transaction.is_calm:
-            return  # nothing is to be invalidated
-        if not alone or self._logs() or not self.commit_with(transaction, _driver_side(pooled)):
-            self.write(transaction, pooled)
+            return False  # nothing is to be invalidated
+        if alone and not self._logs() and self.commit_with(transaction, pooled):
+            return True
+        self.write(transaction, pooled)
+        return False
 
     @point(before="commit: rows not written")
-    def commit_with(self, transaction: Transaction, dbapi_connection: Any) -> bool:
+    def commit_with(self, transaction: Transaction, pooled: Any) -> bool:
         """Write what *transaction* has pending and commit, as one message; return whether that
         could be.
 
-        A COMMIT that follows finds nothing to do: the driver knows from the server's answer that no
-        transaction is open any more.  A round trip less for each writer, and the row's lifetime
-        before the COMMIT is the server's own.
+        A round trip less for each writer, and the rows' locks last no longer than the server's own
+        COMMIT.
         """
+        ledger, dbapi_connection = self._core.ledger, _driver_side(pooled)
         keys = [] if transaction.written else transaction.pending()
-        if not keys or not can_send(self._dialect, dbapi_connection):
+        if not keys or not ledger.commits_with_the_rows or not self._can_commit(dbapi_connection):
             return False
-        statements = self._core.ledger.write_and_commit(keys, partial(literal, dbapi_connection))
-        if statements is None:
+        lane = LaneHolder(getattr(pooled, "info", {}).get(self._lane_info))
+        message = ledger.write_and_commit(keys, lane, partial(literal, dbapi_connection))
+        if message is None:
             return False
         try:
-            send(dbapi_connection, statements)
+            self._send(dbapi_connection, *message)
         except self._dialect.loaded_dbapi.Error as error:
             # SQLAlchemy is about to wrap it, and to notice a connection that is lost.
             found = wrapped(self._dialect, error, None, dbapi_connection)
@@ -84,8 +87,25 @@ class LedgerWriter:
             if explained is None:
                 raise
             raise explained from found
-        transaction.written = True
-        return True
+        # The server says with its answer whether the transaction goes on.
+        transaction.written = not in_transaction(self._dialect, dbapi_connection)
+        return transaction.written
+
+    def _can_commit(self, dbapi_connection: Any) -> bool:
+        """Whether a message may commit, and its answer tell that."""
+        if self._dialect.name == "postgresql":
+            return can_send(self._dialect, dbapi_connection)
+        return in_transaction(self._dialect, dbapi_connection) is True
+
+    def _send(self, dbapi_connection: Any, statement: str, parameters: tuple[Any, ...]) -> None:
+        if not parameters:
+            send(dbapi_connection, statement)
+            return
+        cursor = dbapi_connection.cursor()
+        try:
+            cursor.execute(statement, parameters)
+        finally:
+            cursor.close()
 
     def _logs(self) -> bool:
         """Whether the statement is to be seen in SQLAlchemy's log (``echo``)."""

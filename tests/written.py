@@ -21,12 +21,13 @@ _write_at_the_commit = LedgerWriter.write_at_the_commit
 
 def _write_and_act(
     self: LedgerWriter, transaction: Transaction, pooled: Any, *, alone: bool
-) -> None:
+) -> bool:
     actions = list(_actions.get(self._engine, ()))
     # Where there is something to do in between, rows and COMMIT are two messages.
-    _write_at_the_commit(self, transaction, pooled, alone=alone and not actions)
+    ended = _write_at_the_commit(self, transaction, pooled, alone=alone and not actions)
     for action in actions:
         action(pooled)
+    return ended
 
 
 LedgerWriter.write_at_the_commit = _write_and_act  # type: ignore[method-assign]

@@ -84,6 +84,8 @@ class Ledger(abc.ABC):
     #: Whether a transaction of the user keeps one snapshot from its first statement, unless
     #: `probe` finds out otherwise.
     early_check = False
+    #: Whether `write_and_commit` may have a message.
+    commits_with_the_rows = False
     #: Whether the numbers of many rows are written into their INSERT.
     numbers_as_text = True
     #: Which rows of the log are invalidations.
@@ -126,9 +128,15 @@ class Ledger(abc.ABC):
     def write(self, execute: Execute, keys: Sequence[str], lane: LaneHolder) -> None:
         """Insert a row for each of *keys*; called in their transaction, just before COMMIT."""
 
-    def write_and_commit(self, keys: Sequence[str], quote: Callable[[str], str]) -> str | None:
-        """Return the text of what `write` does together with the COMMIT, for one message to the
-        server; None where they have to be apart.  *quote* writes text as a literal."""
+    def write_and_commit(
+        self, keys: Sequence[str], lane: LaneHolder, quote: Callable[[str], str]
+    ) -> Question | None:
+        """Return one message to the server that does what `write` does, and commits; None where
+        they have to be apart.  *quote* writes text as a literal, for a message without parameters.
+
+        If the message fails nothing is committed; if it finds that the lane is gone it does
+        nothing, and leaves the transaction open.
+        """
         return None
 
     @abc.abstractmethod

@@ -94,6 +94,7 @@ class PostgreSQLLedger(Ledger):
     """See the module."""
 
     invalidations = f"lane = 0 AND generation <> {_FIRST}"
+    commits_with_the_rows = True
 
     def __init__(self, tables: LedgerTables, dialect: Dialect) -> None:
         super().__init__(tables, dialect)
@@ -275,12 +276,14 @@ class PostgreSQLLedger(Ledger):
         """See `Ledger.write`.  Rows are only inserted, so nobody waits for anybody."""
         self.insert_rows(execute, keys, position=_OWN)
 
-    def write_and_commit(self, keys: Sequence[str], quote: Callable[[str], str]) -> str | None:
+    def write_and_commit(
+        self, keys: Sequence[str], lane: LaneHolder, quote: Callable[[str], str]
+    ) -> Question | None:
         """See `Ledger.write_and_commit`.  If the INSERT fails, the server leaves out the COMMIT."""
         if len(keys) > REMEMBERED:
             return None
         rows = row_texts([to_stored(key) for key in keys], quote, 0, _OWN, new_token())
-        return f"{self.as_it_is(self._insert_into)} {rows}; COMMIT"
+        return f"{self.as_it_is(self._insert_into)} {rows}; COMMIT", ()
 
     def choose(self, execute: Execute, keep: int, batch: int) -> list[Sequence[int]]:
         """See `Ledger.choose`."""

@@ -146,13 +146,14 @@ def _lose_a_commit() -> None:
 
     def lose(
         self: EngineWatch, transaction: Transaction, pooled: Any, outcome: Outcome, *, plain: bool
-    ) -> None:
+    ) -> bool:
         nonlocal calls
         before_end(self, transaction, pooled, outcome, plain=False)
         if outcome is Outcome.COMMITTED and transaction.dirty:
             calls += 1
             if calls % 5 == 0:
                 pooled.rollback()
+        return False
 
     EngineWatch.before_end = lose  # type: ignore[method-assign]
 

@@ -117,8 +117,8 @@ MUTANTS = [
     Mutant(
         "one-lane-for-all",
         "ledger/mariadb.py",
-        "        if lane.lane is not None and not lane.shared_until_commit:\n            if self._in",
-        "        lane.lane = 1\n        if True:\n            if self._in",
+        "        statement = self._at_once.get((len(keys), then))\n",
+        "        lane = 1\n        statement = self._at_once.get((len(keys), then))\n",
         (
             f"{C08}::test_case_08_first_invalidation_twice",
             f"{C09}::test_case_09_opposite_orders",
@@ -150,9 +150,24 @@ MUTANTS = [
     Mutant(
         "vanished-lane-taken-for-counted",
         "ledger/mariadb.py",
-        "        return execute(statement, parameters).rowcount > 0\n",
-        "        return execute(statement, parameters).rowcount >= 0\n",
+        "written = execute(*self._compound(keys, lane.lane, token)).rowcount > 0\n",
+        "written = execute(*self._compound(keys, lane.lane, token)).rowcount >= 0\n",
         ("test_ledger_rows.py::test_lane_that_vanished",),
+    ),
+    Mutant(
+        "a-commit-that-found-no-lane-taken-for-done",
+        "writing.py",
+        "        transaction.written = not in_transaction(self._dialect, dbapi_connection)\n",
+        "        transaction.written = True\n",
+        ("test_commit_statement.py::test_a_lane_that_is_gone",),
+        core=True,
+    ),
+    Mutant(
+        "commits-without-knowing-whether-it-did",
+        "writing.py",
+        "        return in_transaction(self._dialect, dbapi_connection) is True\n",
+        "        return True\n",
+        ("test_commit_statement.py::test_not_where_the_driver_does_not_tell",),
     ),
     Mutant(
         "rows-of-one-commit-under-two-numbers",
