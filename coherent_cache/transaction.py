@@ -101,7 +101,7 @@ class Transaction:
     seen_open = False
     #: What the driver had executed last when it began.
     last_result: Any = None
-    #: `Store.label` when it began.
+    #: `Store.label` before it began.
     born = -1
     #: It is an ORM session's, whose objects are as old as their first reading.
     keeps_objects = False

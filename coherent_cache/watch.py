@@ -14,7 +14,7 @@ State hangs on the transaction, never on the pooled connection, except the numbe
 from __future__ import annotations
 
 import weakref
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Engine, ExceptionContext, PoolProxiedConnection, event
 
@@ -29,12 +29,31 @@ from .load import current_load
 from .points import point
 from .probe import probe, total_changes
 from .scope import current_scope, views_around
-from .statements import Effect, Kind, effect_of
+from .statements import Kind, effect_of
 from .transaction import Outcome, Probe, Transaction
 from .writing import LedgerWriter
 
 #: Statements after which a transaction may have something to commit.
 _WRITING = (Kind.WRITE, Kind.MAY_COMMIT, Kind.PREPARE)
+
+
+class _Idle(NamedTuple):
+    """What a connection is like between two transactions.
+
+    A listener of SQLAlchemy's ``begin`` comes before the dialect begins, and may have read and
+    written by the driver's cursor.  The interleaving this guards against: it opens the snapshot,
+    another process commits, the ledger is looked at, and only then the transaction is seen, with a
+    label that is newer than what it reads.  So a transaction counts from here.
+    (Tests: test_case_06_snapshot_opened_by_a_begin_listener, test_a_begin_listener_that_writes.)
+    """
+
+    label: int
+    last_result: Any  # what the driver had executed last
+    changes: int  # SQLite: its `total_changes`
+
+
+#: In use before the manager was there: anything may have been read and written.
+_NOT_IDLE = _Idle(-1, object(), -1)
 
 
 class EngineWatch:
@@ -50,10 +69,8 @@ class EngineWatch:
         self._replica = replica
         # By id() of the driver's connection; an entry goes when its transaction ends.
         self._by_driver: dict[int, Transaction] = {}
-        # The BEGIN that an application's listener sent before ours was told of the transaction.
-        self._begun_by: weakref.WeakKeyDictionary[PoolProxiedConnection, Effect] = (
-            weakref.WeakKeyDictionary()
-        )
+        # By the same, what connections were like that nothing was executed on since.
+        self._idle: dict[int, _Idle] = {}
         # Invalidated while the connection had no transaction yet.
         self._early: weakref.WeakKeyDictionary[PoolProxiedConnection, set[str]] = (
             weakref.WeakKeyDictionary()
@@ -87,7 +104,7 @@ class EngineWatch:
         event.listen(engine, "do_execute_no_params", on_execute_no_params, insert=True)
         event.listen(engine, "handle_error", on_error)
         event.listen(engine, "connect", self._on_connect)
-        event.listen(engine, "checkout", self._on_checkout)
+        event.listen(engine, "checkout", self._on_checkout, insert=True)  # see `_Idle`
         event.listen(engine, "invalidate", self._on_lost)
         event.listen(engine, "close", self._on_close)
         note_connections(engine)
@@ -166,6 +183,7 @@ class EngineWatch:
         dbapi_connection = pooled.dbapi_connection
         left_over = self._by_driver.get(id(dbapi_connection))
         if left_over is not None and left_over.beginning:
+            left_over.beginning = False
             return left_over
         scope = current_scope()
         transaction = Transaction(self._core, scope, self, weakref.ref(pooled))
@@ -178,16 +196,10 @@ class EngineWatch:
             transaction.locked = left_over.locked
             transaction.label = left_over.label
             left_over.end(Outcome.UNKNOWN)
-        if self._dialect.name == "sqlite":
-            transaction.changes_before = total_changes(dbapi_connection)
-        transaction.born = self._core.store.label
-        transaction.last_result = last_result(dbapi_connection)
+        idle = self._idle.get(id(dbapi_connection), _NOT_IDLE)
+        transaction.born, transaction.last_result, transaction.changes_before = idle
         for view in views_around(self._core):
             transaction.concerns(view)
-        begun_by = self._begun_by.pop(pooled, None)
-        if begun_by is not None:
-            transaction.locked = bool(begun_by.name)
-            transaction.begin_seen = True
         early = self._early.pop(pooled, None)
         if early:
             transaction.invalidate_early(early, views_around(self._core))
@@ -204,11 +216,11 @@ class EngineWatch:
         if transaction is None or not transaction.is_open:
             transaction = self.transaction_of(connection)
             if transaction is None:
-                # Somebody else's listener of "begin", which came before ours.
-                effect = effect_of(statement, self._dialect.name)
-                if effect.kind is Kind.BEGIN:
-                    self._begun_by[pooled] = effect
-                return
+                if id(dbapi_connection) not in self._idle:
+                    return  # SQLAlchemy's own first look at the database
+                # A listener of "begin", which comes before the dialect begins.
+                transaction = self._begin(pooled)
+                transaction.beginning = True
         if not transaction.executed:
             note_connection(connection)
         effect = effect_of(statement, self._dialect.name)
@@ -306,6 +318,7 @@ class EngineWatch:
         """See `Boundaries.after_end`."""
         if self._by_driver.get(id(dbapi_connection)) is transaction:
             del self._by_driver[id(dbapi_connection)]
+        self._note_idle(dbapi_connection)
         for view in views_around(self._core):
             transaction.concerns(view)
         transaction.end(outcome)
@@ -333,7 +346,19 @@ class EngineWatch:
     def _on_checkout(
         self, dbapi_connection: Any, record: Any, pooled: PoolProxiedConnection
     ) -> None:
+        self._note_idle(dbapi_connection)
         current_scope().add_connection(pooled, self)
+
+    def _note_idle(self, dbapi_connection: Any) -> None:
+        if id(dbapi_connection) in self._by_driver:
+            return
+        label = self._core.store.label
+        try:
+            changes = total_changes(dbapi_connection) if self._dialect.name == "sqlite" else 0
+        except self._dialect.loaded_dbapi.Error:  # it is closed
+            self._idle.pop(id(dbapi_connection), None)
+            return
+        self._idle[id(dbapi_connection)] = _Idle(label, last_result(dbapi_connection), changes)
 
     def _on_lost(self, dbapi_connection: Any, record: Any, exception: Any) -> None:
         self._lose(dbapi_connection)
@@ -342,6 +367,7 @@ class EngineWatch:
         self._lose(dbapi_connection)
 
     def _lose(self, dbapi_connection: Any) -> None:
+        self._idle.pop(id(dbapi_connection), None)
         transaction = self._by_driver.pop(id(dbapi_connection), None)
         if transaction is not None and transaction.is_open:
             load = current_load.get()

@@ -13,7 +13,7 @@ from contextlib import nullcontext
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, Engine, select, text
+from sqlalchemy import Connection, Engine, event, select, text
 from sqlalchemy.orm import Session
 
 from ..workers import PageText, Worker, page
@@ -154,6 +154,83 @@ def test_case_06_snapshot_opened_by_the_drivers_cursor(worker: Worker, other: Wo
         cursor.close()
         assert old_transaction_reads(worker, connection, other) == "old"
     assert worker.read("Front") == "new"
+
+
+@pytest.mark.on("postgresql", "mariadb", "sqlite-wal")
+@pytest.mark.parametrize("how", ["the driver's cursor", "a statement"])
+@pytest.mark.parametrize("comes", ["before the manager", "after it", "at the second"])
+def test_case_06_snapshot_opened_by_a_begin_listener(
+    worker: Worker, other: Worker, how: str, comes: str
+) -> None:
+    """SQLAlchemy tells an application's listener before its dialect begins: what is committed
+    between the two is not in the transaction's snapshot."""
+    worker.write("Front", "old")
+    engine = worker.database.engine()
+    if engine.dialect.name != "sqlite":
+        engine = worker.database.engine(isolation_level="REPEATABLE READ")
+    armed = False
+
+    def look(connection: Connection) -> None:
+        nonlocal armed
+        if not armed:
+            return
+        armed = False
+        cursor = connection.connection.cursor()
+        if engine.dialect.name == "sqlite":
+            cursor.execute("BEGIN")
+        if how == "a statement":
+            connection.execute(select(page.c.text)).all()
+        else:
+            cursor.execute("SELECT text FROM page")
+            cursor.fetchall()
+        cursor.close()
+        other.write("Front", "new")
+        check(late)
+
+    if comes == "before the manager":
+        event.listen(engine, "begin", look)
+    late = Worker(worker.database, engine=engine)
+    check(late)
+    if comes != "before the manager":
+        event.listen(engine, "begin", look)
+    with engine.connect() as connection:
+        if comes == "at the second":
+            connection.execute(text("SELECT 1"))
+            connection.commit()
+        armed = True
+        with connection.begin():
+            assert PageText(late, "Front").text == "old"
+    assert not armed
+    assert late.read("Front") == in_thread(lambda: late.read("Front")) == "new"
+
+
+@pytest.mark.parametrize("how", ["the driver's cursor", "a statement"])
+@pytest.mark.on("postgresql", "mariadb", "sqlite-wal", "sqlite-journal")
+def test_case_06_written_by_a_begin_listener(worker: Worker, how: str) -> None:
+    """What it wrote is the transaction's, and what is computed from it too."""
+    worker.write("Front", "old")
+
+    armed = True
+
+    def write(connection: Connection) -> None:
+        nonlocal armed
+        if not armed:
+            return
+        armed = False
+        if how == "a statement":
+            connection.execute(text("UPDATE page SET text = 'never'"))
+        else:
+            cursor = connection.connection.cursor()
+            cursor.execute("UPDATE page SET text = 'never'")
+            cursor.close()
+
+    with worker.engine.connect() as connection:
+        event.listen(worker.engine, "begin", write)
+        with worker.cache_manager.request():
+            connection.begin()
+            assert PageText(worker, "Front").text == "never"
+            connection.rollback()
+    assert worker.read("Front") == in_thread(lambda: worker.read("Front")) == "old"
 
 
 @pytest.mark.on("mariadb")

@@ -434,8 +434,9 @@ MUTANTS = [
     Mutant(
         "a-begin-before-ours-is-not-seen",
         "watch.py",
-        "                    self._begun_by[pooled] = effect\n",
-        "                    pass\n",
+        "                transaction = self._begin(pooled)\n"
+        "                transaction.beginning = True\n",
+        "                return\n",
         _tests(G10, "check_beside_own_exclusive_transaction[sqlite-journal-a recipe before]"),
     ),
     Mutant(
