@@ -31,11 +31,17 @@ class Effects:
         self._replica = replica
 
     @point(before="snapshot: not labelled", after="snapshot: labelled, not opened")
-    def label_snapshot(self, transaction: Transaction, dbapi_connection: Any) -> int:
+    def label_snapshot(
+        self, transaction: Transaction, dbapi_connection: Any, *, begins: bool = False
+    ) -> int:
         """The label of the snapshot that the next statement reads from.
 
         Taken before the statement: a commit that comes in between makes the data newer than
-        the label, which costs a reload; the other way round it would be wrong for good.
+        the label, which costs a reload; the other way round it would be wrong for good.  So it is
+        before a statement that *begins* the transaction too, although that opens no snapshot.  The
+        interleaving this guards against: the driver's own cursor opens it after the BEGIN, another
+        process commits, the ledger is looked at, and only then a statement is seen.
+        (Test: test_case_06_snapshot_opened_by_a_begin_listener.)
         """
         if self._replica:
             return -1  # older than anything: kept for the request, never shared
@@ -47,7 +53,7 @@ class Effects:
             # Where the database does not tell, that cursor may have written as well.
             transaction.dirty |= self._dialect.name not in ("postgresql", "sqlite")
         elif transaction.label is None:
-            if self._core.ledger.early_check:
+            if self._core.ledger.early_check or begins:
                 # The snapshot lives as long as the transaction; looking at the ledger first
                 # lets the values read from it be published.
                 self._core.check_early()
@@ -63,9 +69,7 @@ class Effects:
     def _has_begun(self, transaction: Transaction, dbapi_connection: Any) -> bool:
         """Whether something was executed in *transaction* that no event told of."""
         if self._dialect.name in ("postgresql", "sqlite"):
-            return not transaction.begin_seen and bool(
-                in_transaction(self._dialect, dbapi_connection)
-            )
+            return bool(in_transaction(self._dialect, dbapi_connection))
         return last_result(dbapi_connection) is not transaction.last_result
 
     def take(self, transaction: Transaction, pooled: PoolProxiedConnection, effect: Effect) -> None:

@@ -95,8 +95,6 @@ class Transaction:
     owner: object = None
     #: `Store.label` before the first statement, which may have opened the snapshot.
     label: int | None = None
-    #: A statement began it; nothing was read before.
-    begin_seen = False
     #: The driver has said that it is open.
     seen_open = False
     #: What the driver had executed last when it began.

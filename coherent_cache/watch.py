@@ -155,7 +155,7 @@ class EngineWatch:
     def holds_lock(self, transaction: Transaction) -> bool:
         """SQLite: whether *transaction* may hold a lock on the database file."""
         # A transaction that was only begun holds none, and must not get one from us.
-        if not transaction.locked and transaction.label is None:
+        if not transaction.locked and not transaction.executed:
             return False
         return bool(in_transaction(self._dialect, self.dbapi_connection_of(transaction)))
 
@@ -225,12 +225,12 @@ class EngineWatch:
             note_connection(connection)
         effect = effect_of(statement, self._dialect.name)
         self._effects.notice_silent_end(transaction, dbapi_connection)
-        if effect.kind is Kind.BEGIN:  # a snapshot is opened by what comes next
+        begins = effect.kind is Kind.BEGIN
+        label = self._effects.label_snapshot(transaction, dbapi_connection, begins=begins)
+        if begins:
             transaction.locked = bool(effect.name)
-            transaction.begin_seen = True
             return
         transaction.executed = True
-        label = self._effects.label_snapshot(transaction, dbapi_connection)
         load = current_load.get()
         if load is not None:
             load.touch(transaction, label)

@@ -157,7 +157,7 @@ def test_case_06_snapshot_opened_by_the_drivers_cursor(worker: Worker, other: Wo
 
 
 @pytest.mark.on("postgresql", "mariadb", "sqlite-wal")
-@pytest.mark.parametrize("how", ["the driver's cursor", "a statement"])
+@pytest.mark.parametrize("how", ["the driver's cursor", "a BEGIN and the cursor", "a statement"])
 @pytest.mark.parametrize("comes", ["before the manager", "after it", "at the second"])
 def test_case_06_snapshot_opened_by_a_begin_listener(
     worker: Worker, other: Worker, how: str, comes: str
@@ -176,7 +176,9 @@ def test_case_06_snapshot_opened_by_a_begin_listener(
             return
         armed = False
         cursor = connection.connection.cursor()
-        if engine.dialect.name == "sqlite":
+        if how == "a BEGIN and the cursor":
+            connection.execute(text("BEGIN"))
+        elif engine.dialect.name == "sqlite":
             cursor.execute("BEGIN")
         if how == "a statement":
             connection.execute(select(page.c.text)).all()

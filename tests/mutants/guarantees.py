@@ -281,11 +281,21 @@ MUTANTS = [
         _tests(G06, "g06_a_snapshot_of_another_session"),
     ),
     Mutant(
-        "begin-is-taken-for-the-snapshot",
-        "watch.py",
-        "            transaction.begin_seen = True\n            return\n",
-        "            transaction.begin_seen = True\n",
+        "a-begin-is-labelled-without-a-look",
+        "effects.py",
+        "            if self._core.ledger.early_check or begins:\n",
+        "            if self._core.ledger.early_check:\n",
         _tests(G06, "g06_what_is_read_in_a_transaction_that_began_by_begin_is_kept"),
+    ),
+    Mutant(
+        "a-snapshot-is-as-new-as-the-first-statement-that-is-seen",
+        "effects.py",
+        "            transaction.label = transaction.born\n",
+        "            transaction.label = self._core.store.label\n",
+        (
+            "hard_cases/test_case_06_old_snapshot.py::test_case_06_snapshot_opened_by_the_drivers_cursor",
+        ),
+        core=True,
     ),
     Mutant(
         "what-was-dropped-meanwhile-is-published",
