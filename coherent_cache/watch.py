@@ -107,6 +107,7 @@ class EngineWatch:
         event.listen(engine, "checkout", self._on_checkout, insert=True)  # see `_Idle`
         event.listen(engine, "invalidate", self._on_lost)
         event.listen(engine, "close", self._on_close)
+        event.listen(engine, "close_detached", self._lose)
         note_connections(engine)
         wrap_boundaries(self._dialect, self)
 

@@ -12,7 +12,7 @@ from coherent_cache import TableError
 from coherent_cache.ledger.mariadb import MariaDBLedger
 from coherent_cache.writing import LedgerWriter
 from tests.test_commit_message import STRANGE
-from tests.workers import PageText, Worker, put
+from tests.workers import PageText, Worker, put, take_lane
 
 pytestmark = pytest.mark.on("mariadb")
 
@@ -44,17 +44,8 @@ class Traffic:
 @pytest.fixture
 def traffic(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> Traffic:
     take_lane(worker)
+    worker.write("Front", "first")
     return Traffic(worker, monkeypatch)
-
-
-def take_lane(worker: Worker) -> None:
-    """Let the connection have a lane of its own: at its first commit, unless the lock of that
-    lane's name is still held by somebody who had a database of the same name."""
-    lane = None
-    while lane is None:
-        worker.write("Front", "first")
-        with worker.engine.connect() as connection:
-            lane = connection.connection.info.get("coherent_cache.lane.cache_lane")
 
 
 def change(worker: Worker, value: str, name: str = "Front") -> None:
@@ -149,6 +140,7 @@ def test_a_connection_that_is_lost_with_the_commit(
 ) -> None:
     """Whether the server has committed nobody knows: the request reads what is so."""
     take_lane(worker)
+    worker.write("Front", "first")
     assert other.read("Front") == "first"
     send = LedgerWriter._send
 

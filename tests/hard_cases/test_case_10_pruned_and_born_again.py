@@ -22,7 +22,7 @@ import pytest
 from sqlalchemy import create_engine, text
 
 from ..databases import Database
-from ..workers import PageText, Worker, put, wait_for_older_transactions
+from ..workers import PageText, Worker, put, take_lane, wait_for_older_transactions
 from .support import (
     at_level,
     check,
@@ -39,6 +39,7 @@ from .support import (
 
 def test_case_10_idle_while_its_row_is_pruned(worker: Worker, other: Worker) -> None:
     # The news that the idle one has not read are gone: it has to drop everything.
+    take_lane(worker)
     worker.write("Front", "old")
     worker.write("Other", "old")
     assert other.read("Front") == other.read("Other") == "old"
