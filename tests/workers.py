@@ -76,8 +76,8 @@ def wait_for_older_transactions(worker: Worker, seconds: float = 30) -> None:
 
 
 def take_lane(worker: Worker) -> None:
-    """On MariaDB, let *worker*'s connection have a lane of its own: it has one after a commit or two,
-    unless the lock of that lane's name is still held by somebody who had a database of the same
+    """On MariaDB, let *worker*'s connection have a lane of its own: it has one after a commit or
+    two, unless somebody who had a database of the same name still holds the lock of the lane's
     name."""
     lane = None
     while worker.database.kind == "mariadb" and lane is None:
