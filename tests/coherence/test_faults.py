@@ -116,16 +116,22 @@ RUNS_WITH_A_TIER = [
 SOAKED = {"tier-hang", "tier-flush", "tier-full", "tier-cut", "tier-forge"}
 
 
+#: Those that are played each time; the others by `tox -e thorough`.
+QUICK = ("kill-sqlite-wal", "kill-postgresql", "kill-mariadb", "disk-sqlite-wal")
+
+
+def _run(faults: str, kind: str, level: int) -> Any:
+    name = f"{faults.replace(' ', '+')}-{kind}"
+    marks = [] if name in QUICK else [pytest.mark.thorough]
+    return pytest.param(faults, kind, level, id=name, marks=marks)
+
+
 @pytest.mark.parametrize(
     ("faults", "kind", "level"),
-    [
-        pytest.param(faults, kind, level, id=f"{faults.replace(' ', '+')}-{kind}")
-        for faults, kinds in RUNS
-        for kind, level in kinds.items()
-    ],
+    [_run(faults, kind, level) for faults, kinds in RUNS for kind, level in kinds.items()],
 )
 def test_right_answers_during_and_after(play: Any, faults: str, kind: str, level: int) -> None:
-    for _ in range(3):
+    for _ in range(5):
         verdict, after = play(faults, kind, level)
         assert verdict.anomalies == []
         missed = [name for name in faults.split() if not _happened(verdict, name)]

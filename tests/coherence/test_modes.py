@@ -15,6 +15,7 @@ BOUND = "0.02"
 
 
 @pytest.mark.long
+@pytest.mark.thorough
 @pytest.mark.on("sqlite-wal", "postgresql")
 def test_bounded_keeps_its_bound(database: Database) -> None:
     verdict = run_on(database, LEVELS[database.kind][0], "mixed", freshness=BOUND)
@@ -24,6 +25,7 @@ def test_bounded_keeps_its_bound(database: Database) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.thorough
 @pytest.mark.on("postgresql")
 def test_push_keeps_its_bound(database: Database) -> None:
     verdict = run_on(database, "READ COMMITTED", "mixed", freshness=f"push:{BOUND}")
@@ -33,6 +35,7 @@ def test_push_keeps_its_bound(database: Database) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.thorough
 @pytest.mark.on("postgresql")
 def test_a_heartbeat_that_does_not_look_is_convicted(database: Database) -> None:
     verdict = run_on(
@@ -47,6 +50,7 @@ def test_a_heartbeat_that_does_not_look_is_convicted(database: Database) -> None
 
 
 @pytest.mark.long
+@pytest.mark.thorough
 @pytest.mark.on("sqlite-wal")
 @pytest.mark.parametrize("workload", ["mixed", "async"])
 def test_shared_memory_is_strict(database: Database, workload: str) -> None:
@@ -57,6 +61,7 @@ def test_shared_memory_is_strict(database: Database, workload: str) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.thorough
 @pytest.mark.on("sqlite-wal")
 @pytest.mark.parametrize("broken", ["count-from-the-end", "outdate-nothing", "never-too-old"])
 def test_a_bound_that_is_not_kept_is_convicted(database: Database, broken: str) -> None:

@@ -145,8 +145,11 @@ CONVICTED_OF_MODES = {
 @pytest.mark.parametrize("broken", [name for name in CONVICTED if name not in TIERS])
 def test_a_broken_cache_is_convicted(database: Database, broken: str) -> None:
     workload, names = CONVICTED[broken]
-    verdict = run_on(database, "DRIVER", workload, broken, seconds=1)
-    assert {anomaly.name for anomaly in verdict.anomalies} & names
+    for seconds in (1, 2, 4, 8):  # a busy machine does not come to much in a second
+        verdict = run_on(database, "DRIVER", workload, broken, seconds=seconds)
+        if {anomaly.name for anomaly in verdict.anomalies} & names:
+            return
+    pytest.fail("it was not noticed")
 
 
 @pytest.mark.long

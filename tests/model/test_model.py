@@ -9,7 +9,7 @@ import pytest
 from ..databases import REQUIRED
 from .spin import MUTANTS, RUNS, SCOPES, WIDE, ModelMutant, verify
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.thorough]
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -315,8 +315,8 @@ MUTANTS = [
     Mutant(
         "a-transaction-carries-the-keys-of-any-manager",
         "scope.py",
-        "            if transaction.manager is manager:\n                yield transaction\n",
-        "            yield transaction\n",
+        "reversed(list(self.transactions_here)) if t.manager is manager]",
+        "reversed(list(self.transactions_here))]",
         _tests(G07, "g07_two_databases_in_one_process"),
     ),
     # G8
@@ -616,8 +616,8 @@ MUTANTS = [
     Mutant(
         "a-select-that-writes-is-not-noticed-at-the-commit",
         "watch.py",
-        "            self._claim_if_written(transaction)\n            self._writer.write_at",
-        "            self._writer.write_at",
+        "            self._claim_if_written(transaction)\n            return self",
+        "            return self",
         ("test_finding_transactions.py::test_session_that_was_never_used_and_writes_by_a_select",),
     ),
     Mutant(

@@ -44,7 +44,8 @@ def test_page_is_current() -> None:
 
 
 @pytest.mark.long
-@pytest.mark.timeout(600)
+@pytest.mark.thorough
+@pytest.mark.timeout(900)
 def test_protections_of_the_protocol_are_missed(service: Any) -> None:
     """Two at a time; the quickest test of each."""
     for kind in ("postgresql", "mariadb"):

@@ -17,7 +17,7 @@ from coherent_cache.view import View
 from ..databases import Database
 from .machine import Programs, prepare, restart
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.thorough]
 
 EXAMPLES = int(os.environ.get("COHERENT_CACHE_STATEFUL_EXAMPLES", "0"))
 LEVELS = {
