@@ -117,7 +117,7 @@ SOAKED = {"tier-hang", "tier-flush", "tier-full", "tier-cut", "tier-forge"}
 
 
 #: Those that are played each time; the others by `tox -e thorough`.
-QUICK = ("kill-sqlite-wal", "kill-postgresql", "kill-mariadb", "disk-sqlite-wal")
+QUICK = ("kill-postgresql", "kill-mariadb", "disk-sqlite-wal")
 
 
 def _run(faults: str, kind: str, level: int) -> Any:

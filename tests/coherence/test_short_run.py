@@ -68,7 +68,9 @@ def run_on(
     return verdict
 
 
-@pytest.mark.parametrize("number", range(4))
+@pytest.mark.parametrize(
+    "number", [0, 1, *(pytest.param(n, marks=pytest.mark.thorough) for n in (2, 3))]
+)
 def test_nothing_is_wrong_and_little_is_computed(database: Database, number: int) -> None:
     played, levels = PLAYED[database.kind], LEVELS[database.kind]
     if number >= len(played):
@@ -98,6 +100,7 @@ WITH_A_TIER = {
 
 
 @pytest.mark.long
+@pytest.mark.thorough
 @pytest.mark.on(*WITH_A_TIER)
 def test_nothing_is_wrong_with_a_tier(
     database: Database, tiers: Callable[[str], TierPlace]
@@ -141,8 +144,16 @@ CONVICTED_OF_MODES = {
 }
 
 
+#: Those that are tried each time; the others by `tox -e thorough`.
+QUICK = ("publish-dirty", "check-seldom", "publish-old", "invalidate-one", "lose-a-commit")
+
+
+def _marked(broken: str) -> Any:
+    return pytest.param(broken, marks=[] if broken in QUICK else [pytest.mark.thorough])
+
+
 @pytest.mark.on("sqlite-wal")
-@pytest.mark.parametrize("broken", [name for name in CONVICTED if name not in TIERS])
+@pytest.mark.parametrize("broken", [_marked(name) for name in CONVICTED if name not in TIERS])
 def test_a_broken_cache_is_convicted(database: Database, broken: str) -> None:
     workload, names = CONVICTED[broken]
     for seconds in (1, 2, 4, 8):  # a busy machine does not come to much in a second
