@@ -80,6 +80,7 @@ def extension(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.long
+@pytest.mark.thorough
 @pytest.mark.parametrize("options", [[], ["-X", "dev"]], ids=["plainly", "in development mode"])
 def test_the_same_tests_pass(extension: Path, options: list[str]) -> None:
     command = [sys.executable, *options, "-m", "pytest", "-q", "-p", "tests.compiled_form"]

@@ -169,6 +169,7 @@ def run(script: str, *arguments: str) -> int:
 
 
 @pytest.mark.long
+@pytest.mark.thorough
 def test_a_writer_is_killed_before_the_header(worker: Worker, reader: Reader) -> None:
     url = worker.database.url.render_as_string()
     assert run(KILLED, url, "96") == -signal.SIGKILL
@@ -184,6 +185,7 @@ def test_a_writer_is_killed_before_the_header(worker: Worker, reader: Reader) ->
 
 
 @pytest.mark.long
+@pytest.mark.thorough
 def test_a_writer_is_killed_within_the_header(worker: Worker, reader: Reader) -> None:
     assert run(KILLED, worker.database.url.render_as_string(), "48") == -signal.SIGKILL
     assert reader.read("Front") == "new"

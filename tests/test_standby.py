@@ -25,7 +25,7 @@ from .clusters import postgresql_cluster, postgresql_programs
 from .databases import Database
 from .workers import PageText, Worker, metadata, put
 
-pytestmark = [pytest.mark.long]
+pytestmark = [pytest.mark.long, pytest.mark.thorough]
 
 PROGRAMS = postgresql_programs()
 

@@ -165,6 +165,7 @@ def test_a_broken_cache_is_convicted(database: Database, broken: str) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.thorough
 @pytest.mark.on("sqlite-wal")
 @pytest.mark.parametrize("broken", TIERS)
 def test_a_broken_tier_is_convicted(

@@ -28,6 +28,7 @@ def restored(worker: Worker) -> int:
 
 
 @pytest.mark.long
+@pytest.mark.thorough
 @pytest.mark.on("sqlite-wal", "postgresql")
 def test_saving_and_starting_at_once(worker: Worker, path: Path) -> None:
     worker.cache_manager.get("any", lambda: 1)  # the parent's connections are open
@@ -118,6 +119,7 @@ STORY = """
 
 
 @pytest.mark.long
+@pytest.mark.thorough
 @pytest.mark.on("sqlite-journal")
 def test_the_end_of_the_interpreter(worker: Worker, path: Path) -> None:
     """With the database gone it ends as it would have."""

@@ -333,6 +333,7 @@ print(layer.statistics().puts)
 
 
 @pytest.mark.long
+@pytest.mark.thorough
 @pytest.mark.parametrize("region", ["dbm"], indirect=True)
 def test_two_processes_write_a_file(region: CacheRegion, tmp_path: Path) -> None:
     layer = Layer(region)
