@@ -191,9 +191,15 @@ CONVICTED = [
 ]
 
 
+def _conviction(faults: str, kind: str, broken: str, names: Any) -> Any:
+    name = f"{faults.replace(' ', '+')}-{broken}"
+    marks = [] if name == "kill-invalidate-after-commit" else [pytest.mark.thorough]
+    return pytest.param(faults, kind, broken, names, id=name, marks=marks)
+
+
 @pytest.mark.parametrize(
     ("faults", "kind", "broken", "names"),
-    [pytest.param(*each, id=f"{each[0].replace(' ', '+')}-{each[2]}") for each in CONVICTED],
+    [_conviction(*each) for each in CONVICTED],
 )
 def test_a_broken_cache_is_convicted(
     play: Any, faults: str, kind: str, broken: str, names: set[str]

@@ -54,7 +54,7 @@ def _invalidate_after_commit() -> None:
         after_end(self, transaction, driver, outcome)
 
     LedgerWriter.write = write  # type: ignore[method-assign]
-    LedgerWriter.write_at_the_commit = write  # type: ignore[method-assign]
+    LedgerWriter.commit_with = lambda *_: False  # type: ignore[method-assign]
     EngineWatch.after_end = then  # type: ignore[method-assign]
 
 
