@@ -71,11 +71,12 @@ class LedgerWriter:
         COMMIT.
         """
         ledger, dbapi_connection = self._core.ledger, _driver_side(pooled)
-        keys = [] if transaction.written else transaction.pending()
-        if not keys or not ledger.commits_with_the_rows or not self._can_commit(dbapi_connection):
+        if not ledger.commits_with_the_rows or not self._can_commit(dbapi_connection):
             return False
+        keys = [] if transaction.written else transaction.pending()
         lane = LaneHolder(getattr(pooled, "info", {}).get(self._lane_info))
-        message = ledger.write_and_commit(keys, lane, partial(literal, dbapi_connection))
+        quote = partial(literal, dbapi_connection)
+        message = ledger.write_and_commit(keys, lane, quote) if keys else None
         if message is None:
             return False
         try:
