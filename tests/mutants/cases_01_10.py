@@ -131,16 +131,11 @@ MUTANTS = [
         "        idle = self._idle.get(id(dbapi_connection), _NOT_IDLE)\n",
         "        self._note_idle(dbapi_connection)\n"
         "        idle = self._idle.get(id(dbapi_connection), _NOT_IDLE)\n",
-        (f"{C06}::test_case_06_snapshot_opened_by_a_begin_listener",),
+        (
+            f"{C06}::test_case_06_snapshot_opened_by_a_begin_listener",
+            f"{C06}::test_case_06_written_by_a_begin_listener",
+        ),
         core=True,
-    ),
-    Mutant(
-        "what-a-begin-listener-wrote-is-anybodys",
-        "watch.py",
-        "        idle = self._idle.get(id(dbapi_connection), _NOT_IDLE)\n",
-        "        self._note_idle(dbapi_connection)\n"
-        "        idle = self._idle.get(id(dbapi_connection), _NOT_IDLE)\n",
-        (f"{C06}::test_case_06_written_by_a_begin_listener",),
     ),
     Mutant(
         "newest-commit-of-a-lane-taken-for-all",
