@@ -90,13 +90,19 @@ def test_a_session(worker: Worker, other: Worker, sent: list[str]) -> None:
     assert len(sent) == 2
 
 
-def test_many_keys_go_before(worker: Worker, other: Worker, sent: list[str]) -> None:
+def change_many(worker: Worker, other: Worker) -> list[str]:
+    """Change more pages in one transaction than one message names; which."""
     names = [f"page {number}" for number in range(40)]
     assert [other.read(name) for name in names] == [None] * 40
     with worker.engine.begin() as connection:
         for name in names:
             put(connection, name, "new")
             del PageText(worker, name).text
+    return names
+
+
+def test_many_keys_go_before(worker: Worker, other: Worker, sent: list[str]) -> None:
+    names = change_many(worker, other)
     assert sent == []
     assert [other.read(name) for name in names] == ["new"] * 40
 

@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 from coherent_cache import TableError
 from coherent_cache.ledger.mariadb import MariaDBLedger
 from coherent_cache.writing import LedgerWriter
-from tests.test_commit_message import STRANGE
+from tests.test_commit_message import STRANGE, change_many
 from tests.workers import PageText, Worker, put, take_lane
 
 pytestmark = pytest.mark.on("mariadb")
@@ -104,12 +104,7 @@ def test_a_lane_that_is_gone(worker: Worker, other: Worker, traffic: Traffic) ->
 
 
 def test_many_keys_go_before(worker: Worker, other: Worker, traffic: Traffic) -> None:
-    names = [f"page {number}" for number in range(40)]
-    assert [other.read(name) for name in names] == [None] * 40
-    with worker.engine.begin() as connection:
-        for name in names:
-            put(connection, name, "new")
-            del PageText(worker, name).text
+    names = change_many(worker, other)
     assert (traffic.statements, traffic.commits) == (0, 1)
     assert [other.read(name) for name in names] == ["new"] * 40
 
