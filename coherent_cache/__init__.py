@@ -21,7 +21,7 @@ from .errors import (
     TooLarge,
     UnsupportedDatabaseError,
 )
-from .freshness import Bounded, Push, Strict
+from .freshness import Bounded, OneHost, Push, Strict
 from .keys import make_key
 from .ledger import LedgerStatus
 from .manager import CacheManager, Statistics
@@ -49,6 +49,7 @@ __all__ = [
     "MissingManagerError",
     "NotKeptError",
     "NotSerializable",
+    "OneHost",
     "PayloadError",
     "Push",
     "RecursiveRetrieverError",

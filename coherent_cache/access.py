@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Sequence
@@ -13,10 +14,11 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import SingletonThreadPool, StaticPool
 
+from .announcements import Announcements, announcements_at
 from .drivers import cursor_execute
-from .errors import SynchronousUseError
+from .errors import CacheError, ConfigurationError, SynchronousUseError
 from .explain import explain
-from .freshness import Freshness, LastLook, Strict
+from .freshness import Freshness, LastLook, OneHost, Strict
 from .greenlets import Mutex, in_greenlet, spawn, wait_in_greenlet
 from .ledger import Execute, LaneHolder, Ledger, all_generations, generations
 from .listener import listener_for
@@ -46,11 +48,14 @@ class _Connections:
         pruner: Pruner,
         *,
         shared_memory: bool,
+        announcements: Announcements | None,
     ) -> None:
         self._ledger = ledger
         self._pruner = pruner
+        self._announcements = announcements
         side = SideConnection(engine, ledger, shared_memory=shared_memory)
-        self.reader = Reader(ledger, store, side)
+        state = side.state if announcements is None else announcements.state
+        self.reader = Reader(ledger, store, side, state)
         self._writer = SideConnection(engine, ledger)
         # Guards the writer; taken before no other lock of ours, held during its I/O.
         self._mutex = Mutex(engine.dialect.is_async)
@@ -76,13 +81,20 @@ class _Connections:
                 self._lane = LaneHolder(self._ledger.claim_lane(execute))
                 self._lane_session = self._writer.session
             execute(begin, ())
+            announcement = None
             try:
                 self._ledger.write(execute, keys, self._lane)
                 self._pruner.prune_within(execute, len(keys))
+                if self._announcements is not None:
+                    announcement = self._announcements.announce()
                 execute("COMMIT", ())
             except BaseException:
                 self._writer.close()  # and with it the transaction
+                if announcement is not None:
+                    announcement.end(known=False)
                 raise
+            if announcement is not None:
+                announcement.end(known=True)
 
         self.run(transaction)
 
@@ -113,11 +125,14 @@ class LedgerAccess:
         #: Tells when a check can be left out; told when this process commits.
         self.last_look = LastLook(freshness)
         self._shared_memory = isinstance(freshness, Strict) and freshness.shared_memory
+        #: Where commits are announced to the other processes of the host.
+        self.announcements = _announcements(ledger, freshness)
         self._engine = engine
         self._ledger = ledger
         self._store = store
         self._is_async = is_async
         self._marked = False
+        self._told = False
         self._memory = _is_in_memory(engine)
         self._is_sqlite = engine.dialect.name == "sqlite"
         self._memory_of_thread = threading.local()
@@ -139,7 +154,10 @@ class LedgerAccess:
 
     def is_current(self) -> bool:
         """Whether a check would bring nothing that the mode asks for.  No I/O to speak of."""
-        if not self._shared_memory:
+        if self.announcements is not None:
+            if not self.last_look.will_do():
+                return False
+        elif not self._shared_memory:
             return self.last_look.will_do()
         if self._is_async and not _in_event_loop():
             return False  # the check says what is wrong
@@ -155,6 +173,8 @@ class LedgerAccess:
         begun = self.last_look.begin()
         self._check(transactions)
         self.last_look.end(begun)
+        if self.announcements is not None and self.announcements.wants_settling():
+            self._settle(self.announcements)
         if self._listener is not None:
             self._listener.start()  # from now on it does this
 
@@ -197,6 +217,19 @@ class LedgerAccess:
             except DBAPIError as error:
                 self._raise(error)
         self.last_look.end(begun)
+        if self.announcements is not None and self.announcements.wants_settling():
+            await spawn(self._settle, self.announcements)
+
+    def _settle(self, announcements: Announcements) -> None:
+        try:
+            announcements.settle(
+                lambda known: self.run(lambda execute: self._ledger.unsettled(execute, known))
+            )
+        except (DBAPIError, CacheError):
+            # It is not the request's to fail; until it works checks ask.
+            if not self._told:
+                self._told = True
+                _log.warning("what became of a lost COMMIT cannot be asked for", exc_info=True)
 
     @point(after="lone invalidation: committed, views not told")
     def write(self, keys: list[str]) -> None:
@@ -338,6 +371,7 @@ class LedgerAccess:
             self._store,
             self.pruner,
             shared_memory=self._shared_memory,
+            announcements=self.announcements,
         )
 
     def _memory_connection(self, transactions: Iterable[Transaction]) -> Any:
@@ -369,6 +403,17 @@ class LedgerAccess:
         if explained is not None:
             raise explained from error
         raise error
+
+
+def _announcements(ledger: Ledger, freshness: Freshness) -> Announcements | None:
+    if not isinstance(freshness, OneHost):
+        return None
+    if not ledger.settles:
+        raise ConfigurationError(
+            f"OneHost(path) needs PostgreSQL, MariaDB or MySQL, not {ledger.dialect.name}: use "
+            f"Strict(shared_memory=True), which asks nothing of SQLite in WAL mode"
+        )
+    return announcements_at(os.fspath(freshness.path))
 
 
 def _in_event_loop() -> bool:

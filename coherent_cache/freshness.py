@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -41,11 +42,7 @@ class Bounded:
     clock: Callable[[], float] = field(default=_seconds_on_end, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if not self.seconds > 0:
-            raise ConfigurationError(
-                f"{type(self).__name__}(seconds=...) is more than 0, not {self.seconds!r}; "
-                f"Strict() checks at each request"
-            )
+        _require_seconds(self)
 
 
 @dataclass(frozen=True)
@@ -59,26 +56,58 @@ class Push(Bounded):
     """
 
 
-Freshness: TypeAlias = Strict | Bounded
+@dataclass(frozen=True)
+class OneHost:
+    """What `Strict` promises, of commits by processes that have the same *path*; and of those by
+    others what `Bounded` promises with *seconds*.  On PostgreSQL and MariaDB/MySQL, on one host.
+
+    The processes announce their commits to each other in a file at *path*, which they map into
+    memory (`announcements`).  A check asks nothing where that shows that nothing was committed
+    since the last one.
+
+    *path* names a file on a local disk, best one in memory (``/dev/shm``, ``/run``), which is made
+    if it is not there.  No other program may write it, and nobody remove it while it is in use.
+    """
+
+    path: str | os.PathLike[str]
+    seconds: float = 1.0
+    clock: Callable[[], float] = field(default=_seconds_on_end, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        _require_seconds(self)
+
+
+Freshness: TypeAlias = Strict | Bounded | OneHost
+
+
+def _require_seconds(mode: Bounded | OneHost) -> None:
+    if not mode.seconds > 0:
+        raise ConfigurationError(
+            f"{type(mode).__name__}(seconds=...) is more than 0, not {mode.seconds!r}; "
+            f"Strict() checks at each request"
+        )
 
 
 def freshness_of(setting: Any) -> Freshness:
-    """Return what a configuration means: a mode, "strict", "shared-memory", seconds, or
-    "push:" and seconds."""
-    if isinstance(setting, Strict | Bounded):
+    """Return what a configuration means: a mode, "strict", "shared-memory", seconds, "push:" and
+    seconds, or "one-host:" and a path."""
+    if isinstance(setting, Strict | Bounded | OneHost):
         return setting
     if setting == "strict":
         return Strict()
     if setting == "shared-memory":
         return Strict(shared_memory=True)
+    if isinstance(setting, str) and setting.startswith("one-host:"):
+        return OneHost(setting.removeprefix("one-host:"))
     try:
         if isinstance(setting, str) and setting.startswith("push:"):
             return Push(float(setting.removeprefix("push:")))
         return Bounded(float(setting))
     except (TypeError, ValueError):
         raise ConfigurationError(
-            f"freshness is Strict(), Bounded(seconds=...), Push(seconds=...), 'strict', "
-            f"'shared-memory', seconds or 'push:SECONDS', not {setting!r}"
+            f"freshness is Strict(), OneHost(path), Bounded(seconds=...), Push(seconds=...), "
+            f"'strict', 'shared-memory', seconds, 'push:SECONDS' or 'one-host:PATH', "
+            f"not {setting!r}"
         ) from None
 
 
@@ -89,7 +118,7 @@ class LastLook:
     # leave the older of them, which costs a check.
 
     def __init__(self, freshness: Freshness) -> None:
-        self._bound = freshness if isinstance(freshness, Bounded) else None
+        self._bound = freshness if isinstance(freshness, Bounded | OneHost) else None
         self._commits = 0
         self._look: tuple[float, int] | None = None
 

@@ -93,8 +93,9 @@ class CacheManager:
         where *engine* goes through a pooler that hands sessions around (PgBouncer in transaction
         mode): it has to reach the server, or pool by session.
     :param freshness: `Strict` (what None means; with ``shared_memory=True`` it asks nothing on
-        SQLite while nothing is committed), `Bounded`, which leaves checks out, or `Push`, which has
-        them made by a thread that hears of commits (PostgreSQL).
+        SQLite while nothing is committed), `OneHost`, which asks nothing on a server's database
+        while no process of this host commits, `Bounded`, which leaves checks out, or `Push`, which
+        has them made by a thread that hears of commits (PostgreSQL).
     :param prune_keep: how many of the newest rows of the ledger stay when it prunes itself.
     :param prune_every: after how many rows that this process wrote it does so; None: never.
     :param tier: where values are shared with other processes: a `coherent_cache.tier.Tier`, or a

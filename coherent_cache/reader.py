@@ -22,10 +22,18 @@ _T = TypeVar("_T")
 class Reader:
     """Reads the ledger's news on one side connection and applies them to the store."""
 
-    def __init__(self, ledger: Ledger, store: Store, side: SideConnection) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        store: Store,
+        side: SideConnection,
+        state: Callable[[], bytes | None],
+    ) -> None:
         self._ledger = ledger
         self._store = store
         self._side = side
+        # What tells that nothing was committed if it is the same later; None where nothing does.
+        self._state = state
         # One check at a time, shared by those who wait for it.
         self._rounds = ThreadRounds()
         self._task_rounds = TaskRounds()
@@ -60,7 +68,7 @@ class Reader:
         """Whether shared memory shows that nothing was committed since the newest check."""
         # That check's news are applied: a value in the store is no older than the check.
         seen = self._seen
-        return seen is not None and self._side.state() == seen
+        return seen is not None and self._state() == seen
 
     def _check(self) -> None:
         with self._mutex.of_threads:
@@ -86,7 +94,7 @@ class Reader:
             rows = state = None
             position = self._position
             if position is not None and self._side.can_fetch(self._session):
-                state = self._side.state()
+                state = self._state()
                 try:
                     rows = await self._side.fetch(*self._ledger.question(position))
                 except BaseException as error:
@@ -142,7 +150,7 @@ class Reader:
         position = self._position if self._side.session == self._session else None
         # Before the statement: what is committed after it, or while it is under way, has to be
         # asked for by the next check.  (Test: test_committed_while_a_check_is_under_way.)
-        state = self._side.state()
+        state = self._state()
         self._apply(self._ledger.read(self._side.run, position), state)
         if self._side.wants_state:
             self._side.map_state()

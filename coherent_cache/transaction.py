@@ -17,6 +17,7 @@ from .view import View
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
+    from .announcements import Announcement
     from .ledger import Execute
     from .scope import Scope
 
@@ -118,6 +119,8 @@ class Transaction:
     joinable = False
     #: Its keys are in the ledger: nothing is written twice.
     written = False
+    #: Its COMMIT, if others on this host were told of it.
+    announcement: Announcement | None = None
     #: SQLAlchemy is in the middle of beginning it.
     beginning = False
     #: How it ended; None while it is open.
@@ -280,6 +283,10 @@ class Transaction:
 
     def restart(self, outcome: Outcome) -> None:
         """The database's transaction ended and the connection goes on with another."""
+        announcement = self.announcement
+        if announcement is not None:
+            self.announcement = None
+            announcement.end(known=outcome is not Outcome.UNKNOWN)
         if len(self._levels) == 1 and self.is_calm:
             self._begin_anew()  # what is below would find nothing to do
             return

@@ -49,6 +49,7 @@ class LedgerWriter:
                 raise error.orig from None
             raise
         transaction.written = True
+        self._announce(transaction)
         if lane.lane is not None:
             info[self._lane_info] = lane.lane
 
@@ -73,12 +74,15 @@ class LedgerWriter:
         ledger, dbapi_connection = self._core.ledger, _driver_side(pooled)
         if not ledger.commits_with_the_rows or not self._can_commit(dbapi_connection):
             return False
+        if ledger.settles_by_rows and self._core.access.announcements is not None:
+            return False
         keys = [] if transaction.written else transaction.pending()
         lane = LaneHolder(getattr(pooled, "info", {}).get(self._lane_info))
         quote = partial(literal, dbapi_connection)
         message = ledger.write_and_commit(keys, lane, quote) if keys else None
         if message is None:
             return False
+        self._announce(transaction)
         try:
             self._send(dbapi_connection, *message)
         except self._dialect.loaded_dbapi.Error as error:
@@ -91,6 +95,12 @@ class LedgerWriter:
         # The server says with its answer whether the transaction goes on.
         transaction.written = not in_transaction(self._dialect, dbapi_connection)
         return transaction.written
+
+    def _announce(self, transaction: Transaction) -> None:
+        """*transaction* is open in the database, and its COMMIT comes next."""
+        announcements = self._core.access.announcements
+        if announcements is not None and transaction.announcement is None:
+            transaction.announcement = announcements.announce()
 
     def _can_commit(self, dbapi_connection: Any) -> bool:
         """Whether a message may commit, and its answer tell that."""

@@ -92,7 +92,11 @@ class Site:
         self.cache_manager: CacheManager | None = None
         self.variant = variants.switch(self.session, self.engine, (Library, Page))
         if self.variant is None:
-            self.cache_manager = CacheManager(self.engine, tier=variants.region())
+            self.cache_manager = CacheManager(
+                self.engine,
+                tier=variants.region(),
+                freshness=variants.freshness(self.engine.dialect.name),
+            )
 
     def begin_request(self) -> None:
         """A request begins in this thread."""

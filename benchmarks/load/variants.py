@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any, Protocol
 
 from dogpile.cache import CacheRegion, make_region
 from sqlalchemy import event
 
-from coherent_cache import CachedPropertyBase
+from coherent_cache import CachedPropertyBase, OneHost, Strict
+from coherent_cache.freshness import Freshness
 
 #: In the order of the tables.
 NAMES = (
@@ -24,9 +26,11 @@ NAMES = (
     "trac.cache",
     "coherent_cache",
     "coherent_cache, tier in Redis",
+    "coherent_cache, one host",
+    "coherent_cache, one host, tier in Redis",
     "a dict that nobody tells",
 )
-OURS = ("coherent_cache", "coherent_cache, tier in Redis")
+OURS = tuple(name for name in NAMES if name.startswith("coherent_cache"))
 #: The limit, which shows what is not so any more.
 WRONG = ("a dict that nobody tells",)
 
@@ -54,9 +58,19 @@ def chosen() -> str:
     return os.environ["LOAD_VARIANT"]
 
 
+def freshness(dialect: str) -> Freshness:
+    """How the chosen one of ours knows that nothing was committed: by a statement, or, where all
+    workers are on one host, by memory that they share."""
+    if "one host" not in chosen():
+        return Strict()
+    if dialect == "sqlite":
+        return Strict(shared_memory=True)
+    return OneHost(Path(os.environ["LOAD_INSTANCE"], "announcements"))
+
+
 def region() -> CacheRegion | None:
     """Where the chosen one of ours shares its values; None if it does not."""
-    if chosen() != OURS[1]:
+    if "tier" not in chosen():
         return None
     prefix = os.environ["LOAD_PREFIX"]
     return make_region(key_mangler=lambda key: prefix + key).configure(

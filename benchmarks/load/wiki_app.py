@@ -42,6 +42,7 @@ def create_app() -> Flask:
             "INSTANCE_PATH": os.environ.get("LOAD_INSTANCE") or tempfile.gettempdir(),
             "SECRET_KEY": _SECRET,
             "COHERENT_CACHE_TIER": tier_at(region, _SECRET) if region is not None else None,
+            "COHERENT_CACHE_FRESHNESS": variants.freshness(url.get_backend_name()),
             "WTF_CSRF_ENABLED": False,
         }
     )

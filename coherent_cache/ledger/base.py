@@ -86,6 +86,10 @@ class Ledger(abc.ABC):
     early_check = False
     #: Whether `write_and_commit` may have a message.
     commits_with_the_rows = False
+    #: Whether there is `unsettled`, and whether it knows a transaction by rows that it has written:
+    #: then they are written before their COMMIT is announced.
+    settles = False
+    settles_by_rows = False
     #: Whether the numbers of many rows are written into their INSERT.
     numbers_as_text = True
     #: Which rows of the log are invalidations.
@@ -203,6 +207,15 @@ class Ledger(abc.ABC):
         """Write a mark if there is none.  Two that are written at once do no harm."""
         if not execute(f"SELECT 1 FROM {self.log_name} WHERE lane = {MARKS} LIMIT 1", ()).rows:
             self.mark(execute)
+
+    def unsettled(self, execute: Execute, known: frozenset[str] | None) -> frozenset[str]:
+        """Return what is open in the database that may have rows to commit; of that what is
+        *known*, if that is not None.  If nothing is, whatever was open before the first of these
+        calls has ended.
+
+        For a connection of the ledger's own that may be lost by it.
+        """
+        raise NotImplementedError
 
     def prune_within(  # noqa: B027  (SQLite only)
         self, execute: Execute, keep: int, limit: int, least: int

@@ -28,6 +28,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 from sqlalchemy.engine import Dialect
+from sqlalchemy.exc import DBAPIError
 
 from ..keys import from_stored
 from ..points import point
@@ -50,6 +51,8 @@ _Position: TypeAlias = dict[int, _Lane]
 _Reading: TypeAlias = tuple[int, _Position]  # the exclusive or of the tokens, and the lanes
 
 _LAST = "LAST_INSERT_ID()"
+#: Stands for all transactions that have a lane locked.
+_LANES = frozenset({"lanes"})
 #: The statement that a check asks, and a variable with its text, in each of the ledger's sessions.
 _PREPARED = "coherent_cache"
 #: Lanes that one statement tells from those that moved.
@@ -65,6 +68,8 @@ class MariaDBLedger(Ledger):
 
     early_check = True
     commits_with_the_rows = True
+    settles = True
+    settles_by_rows = True
 
     def __init__(self, tables: LedgerTables, dialect: Dialect) -> None:
         super().__init__(tables, dialect)
@@ -295,6 +300,16 @@ class MariaDBLedger(Ledger):
         ((database,),) = execute("SELECT DATABASE()", ()).rows
         name = f"{self.tables.lanes.schema or database}.{self.tables.lanes.name}"
         return f"coherent_cache.{hashlib.sha256(name.encode()).hexdigest()[:16]}."
+
+    def unsettled(self, execute: Execute, known: frozenset[str] | None) -> frozenset[str]:
+        """See `Ledger.unsettled`.  Who has rows to commit, prepared or not, has the row of a lane
+        locked; so for a moment without any of them all lanes are locked, waiting for nobody."""
+        # No moment is found where many write; there little can be known without asking anyway.
+        try:
+            execute(f"SELECT lane FROM {self.lanes_name} FOR UPDATE NOWAIT", ())
+        except DBAPIError:  # or there is no NOWAIT: before MariaDB 10.3, MySQL 8
+            return _LANES
+        return frozenset()
 
     def choose(self, execute: Execute, keep: int, batch: int) -> list[Sequence[int]]:
         """See `Ledger.choose`.  Each lane keeps its newest commit, for those who know it."""

@@ -64,6 +64,8 @@ _FIRST = 0
 #: finds another that takes a second round trip: where a transaction ends between two readings with
 #: probability p, p (1 - p)^10 of one more a reading, which is 0.035 at most.
 CALM = 10
+#: Stands for transactions that are prepared, among the numbers of those that are open.
+_PREPARED = "prepared"
 #: How the mark of a session begins whose server is not, and cannot become, a standby.
 _PRIMARY = "primary."
 
@@ -95,6 +97,7 @@ class PostgreSQLLedger(Ledger):
 
     invalidations = f"lane = 0 AND generation <> {_FIRST}"
     commits_with_the_rows = True
+    settles = True
 
     def __init__(self, tables: LedgerTables, dialect: Dialect) -> None:
         super().__init__(tables, dialect)
@@ -284,6 +287,18 @@ class PostgreSQLLedger(Ledger):
             return None
         rows = row_texts([to_stored(key) for key in keys], quote, 0, _OWN, new_token())
         return f"{self.as_it_is(self._insert_into)} {rows}; COMMIT", ()
+
+    def unsettled(self, execute: Execute, known: frozenset[str] | None) -> frozenset[str]:
+        """See `Ledger.unsettled`.  Each transaction holds a lock on its own virtual number, which
+        anybody may see and which is never given again while the server runs; one that is prepared
+        has none any more, so while there is any of them nothing is settled."""
+        rows = execute(
+            "SELECT virtualxid FROM pg_locks WHERE locktype = 'virtualxid' "
+            f"UNION ALL SELECT '{_PREPARED}' FROM pg_prepared_xacts",
+            (),
+        ).rows
+        found = frozenset([row[0] for row in rows])
+        return found | {_PREPARED} if known is None else found & known
 
     def choose(self, execute: Execute, keep: int, batch: int) -> list[Sequence[int]]:
         """See `Ledger.choose`."""

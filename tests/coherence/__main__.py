@@ -52,7 +52,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--freshness",
         default="strict",
-        help="the mode: strict, shared-memory, the seconds of Bounded, or push:SECONDS",
+        help="the mode: strict, shared-memory, one-host, the seconds of Bounded, or push:SECONDS",
     )
     parser.add_argument(
         "--bound",

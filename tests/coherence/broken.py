@@ -5,7 +5,9 @@ Each entry of `CACHES` breaks the library in the process that calls it.
 
 from __future__ import annotations
 
+import os
 import random
+import tempfile
 import threading
 import time
 from collections.abc import Iterable
@@ -13,6 +15,7 @@ from typing import Any
 
 from coherent_cache import View
 from coherent_cache.access import LedgerAccess
+from coherent_cache.announcements import Announcements
 from coherent_cache.entry import Entry, Slot
 from coherent_cache.freshness import LastLook
 from coherent_cache.ledger import News
@@ -207,6 +210,13 @@ def _vouch_without_looking() -> None:
     LedgerAccess.check = vouch  # type: ignore[method-assign]
 
 
+def _announce_nothing() -> None:
+    """With `OneHost`, commits are not told to others."""
+    announce = Announcements.announce
+    elsewhere = Announcements(os.path.join(tempfile.mkdtemp(), "announcements"))
+    Announcements.announce = lambda self: announce(elsewhere)  # type: ignore[method-assign]
+
+
 CACHES = {
     "publish-dirty": _publish_dirty,
     "check-seldom": _check_seldom,
@@ -223,4 +233,5 @@ CACHES = {
     "never-too-old": _never_too_old,
     **TIERS,
     "vouch-without-looking": _vouch_without_looking,
+    "announce-nothing": _announce_nothing,
 }

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import URL
 from sqlalchemy.exc import DBAPIError
 
-from coherent_cache import Bounded
+from coherent_cache import Bounded, OneHost
 from coherent_cache.freshness import freshness_of
 
 if TYPE_CHECKING:
@@ -62,7 +64,11 @@ class Plan:
 
 def in_mode(setting: str) -> dict[str, Any]:
     """What a `Plan` needs to try a mode of the manager, and to judge by its promise; *setting* as
-    in a configuration."""
+    in a configuration, or "one-host" in a file of its own."""
+    if setting == "one-host":
+        # By the clock nobody looks, so what is announced is all there is.
+        path = Path(tempfile.mkdtemp(prefix="coherent_cache_"), "announcements")
+        return {"options": {"freshness": OneHost(path, seconds=3600)}, "bound": 0.0}
     freshness = freshness_of(setting)
     bound = freshness.seconds * 1_000 if isinstance(freshness, Bounded) else 0.0
     return {"options": {"freshness": freshness}, "bound": bound}

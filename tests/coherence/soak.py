@@ -38,7 +38,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--freshness",
         default="strict",
-        help="the mode: strict, shared-memory, the seconds of Bounded, or push:SECONDS",
+        help="the mode: strict, shared-memory, one-host, the seconds of Bounded, or push:SECONDS",
     )
     parser.add_argument("--tier", choices=[*KINDS, "none"], action="append", help="these only")
     parser.add_argument("--seconds", type=float, default=15.0, help="for each round")
@@ -82,8 +82,8 @@ class Soak:
         """Each place has a fault every other turn, and all that can happen there one by one."""
         chosen = self._options.fault or FAULTS
         possible = [name for name in chosen if name != "none" and kind in FAULTS[name].on]
-        if self._mode["bound"]:
-            # It is judged as of its end, and a bound reaches back.
+        if self._mode["bound"] or self._options.freshness == "one-host":
+            # It is judged as of its end, and a bound reaches back; and nobody announces it.
             possible = [name for name in possible if name != "restore"]
         if not possible or (place + turn) % 2 == 0:
             return ""

@@ -61,6 +61,25 @@ def test_shared_memory_is_strict(database: Database, workload: str) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.on("postgresql", "mariadb")
+def test_one_host_is_strict(database: Database) -> None:
+    verdict = run_on(database, "READ COMMITTED", "mixed", freshness="one-host")
+    assert verdict.anomalies == []
+    assert verdict.commits > 0
+    assert verdict.reads > 20
+
+
+@pytest.mark.long
+@pytest.mark.thorough
+@pytest.mark.on("postgresql", "mariadb")
+def test_who_announces_nothing_is_convicted(database: Database) -> None:
+    verdict = run_on(
+        database, "READ COMMITTED", "mixed", "announce-nothing", seconds=1, freshness="one-host"
+    )
+    assert STALE in {anomaly.name for anomaly in verdict.anomalies}
+
+
+@pytest.mark.long
 @pytest.mark.thorough
 @pytest.mark.on("sqlite-wal")
 @pytest.mark.parametrize("broken", ["count-from-the-end", "outdate-nothing", "never-too-old"])

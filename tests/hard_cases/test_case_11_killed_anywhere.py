@@ -9,12 +9,16 @@ worker that survives gives the answer the database gives.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import Connection, select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
+
+from coherent_cache import OneHost
+from coherent_cache.announcements import announcements_at
 
 from ..children import fork, kill_self
 from ..clusters import postgresql_cluster, postgresql_programs
@@ -313,6 +317,31 @@ def test_case_11_prepared_here_and_ended_by_another(two_phase: Worker, end: str)
     expected = "new" if end == "commit_prepared" else "old"
     for worker in (two_phase, ender, reader):
         assert worker.read("Front") == expected
+        worker.cache_manager.close()
+
+
+@pytest.mark.on("postgresql", "mariadb")
+def test_case_11_prepared_announced_and_ended_by_another(two_phase: Worker, tmp_path: Path) -> None:
+    """Whoever ends it need not announce it: until then checks ask."""
+    one_host = OneHost(tmp_path / "announcements", clock=lambda: 0.0)
+    writer = Worker(two_phase.database, freshness=one_host)
+    reader = Worker(two_phase.database, freshness=one_host)
+    announcements = announcements_at(str(tmp_path / "announcements"))
+    two_phase.write("Front", "old")
+    assert reader.read("Front") == "old"
+    xid = prepare(writer, "new")
+    for _ in range(4):
+        announcements._settle_at = 0.0
+        assert reader.read("Front") == "old"
+        assert announcements.state() is None
+    with second_phase(two_phase) as connection:
+        connection.commit_prepared(xid, recover=True)
+    prepared.remove(xid)
+    for _ in range(4):
+        announcements._settle_at = 0.0
+        assert reader.read("Front") == "new"
+    assert announcements.state() is not None
+    for worker in (reader, writer):
         worker.cache_manager.close()
 
 
