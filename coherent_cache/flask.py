@@ -23,8 +23,8 @@ Configuration, read when the manager is made:
 ``COHERENT_CACHE_MAX_ENTRIES`` how many values a process keeps at most (100,000)
 ``COHERENT_CACHE_MAX_BYTES``   how many bytes of values (None: any number)
 ``COHERENT_CACHE_SIZER``       a callable: a value in, its size in bytes out
-``COHERENT_CACHE_FRESHNESS``   ``"strict"`` (the default), ``"one-host:PATH"``, seconds for `Bounded`,
-                               or ``"push:2.0"``
+``COHERENT_CACHE_FRESHNESS``   ``"strict"`` (the default), ``"one-host:PATH"``, seconds for
+                               `Bounded`, or ``"push:2.0"``
 ``COHERENT_CACHE_PRUNE_KEEP``  how many rows the table keeps when it prunes itself (10,000)
 ``COHERENT_CACHE_PRUNE_EVERY`` after how many rows it does so (1,000; None: never)
 ``COHERENT_CACHE_TIER``        a `Tier`, or a URL such as ``redis://localhost/0`` (None)

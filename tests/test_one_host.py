@@ -332,15 +332,13 @@ def test_slots_of_two_processes(path: Path) -> None:
     """A slot has one owner, and is what he left it."""
     here = announcements_at(str(path))
     mine = here.announce()
-    script = (
-        "import sys; from coherent_cache.announcements import announcements_at\n"
-        "there = announcements_at(sys.argv[1])\n"
+    elsewhere(
         "there.settle(lambda known: frozenset())\n"
         "assert there.state() is None\n"
         "there.announce().end(known=True)\n"
-        "there.announce().end(known=False)\n"
+        "there.announce().end(known=False)\n",
+        path,
     )
-    subprocess.run([sys.executable, "-c", script, str(path)], check=True)
     mine.end(known=True)
     assert here.state() is None  # what was left there
     asked: list[Any] = []
@@ -349,6 +347,27 @@ def test_slots_of_two_processes(path: Path) -> None:
     here.settle(lambda known: asked.append(known) or frozenset())  # type: ignore[func-returns-value]
     assert here.state() is not None
     assert asked == [None, frozenset({"one"})]
+    here.announce().end(known=False)
+    elsewhere("there.settle(lambda known: frozenset()); assert there.state() is not None", path)
+
+
+def test_the_file_is_replaced_by_another_process(path: Path) -> None:
+    here = announcements_at(str(path))
+    before = here.state()
+    assert before is not None
+    path.unlink()
+    elsewhere("there.announce().end(known=True)", path)
+    assert here.state() != before
+    assert here.state() not in (None, before)
+
+
+def elsewhere(script: str, path: Path) -> None:
+    """Run *script* in another process, which calls its announcements ``there``."""
+    head = (
+        "import sys; from coherent_cache.announcements import announcements_at\n"
+        "there = announcements_at(sys.argv[1])\n"
+    )
+    subprocess.run([sys.executable, "-c", head + script, str(path)], check=True)
 
 
 def test_files_that_are_refused(worker: Worker, tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from coherent_cache.announcements import announcements_at
 from ..children import fork, kill_self
 from ..clusters import postgresql_cluster, postgresql_programs
 from ..databases import REQUIRED, Database
+from ..schedules.gates import gates
 from ..workers import PageText, Worker, metadata, page, put
 from ..written import once_written
 
@@ -342,6 +343,39 @@ def test_case_11_prepared_announced_and_ended_by_another(two_phase: Worker, tmp_
         assert reader.read("Front") == "new"
     assert announcements.state() is not None
     for worker in (reader, writer):
+        worker.cache_manager.close()
+
+
+@pytest.mark.on("postgresql", "mariadb")
+def test_case_11_prepared_after_its_slot_was_left(two_phase: Worker, tmp_path: Path) -> None:
+    """It was open when that was asked for, and is not any more, and has not ended."""
+    writer = Worker(two_phase.database, freshness=OneHost(tmp_path / "announcements"))
+    asking = Worker(two_phase.database)
+    announcements = announcements_at(str(tmp_path / "announcements"))
+    access, ledger = asking.cache_manager.core.access, asking.cache_manager.core.ledger
+
+    def settle() -> bool:
+        """Whether what was left is settled."""
+        announcements.settle(lambda known: access.run(lambda run: ledger.unsettled(run, known)))
+        return not announcements._left
+
+    def left(_: str) -> None:
+        announcements._announce_in(announcements._slots).end(known=False)
+        assert not settle()
+
+    two_phase.write("Front", "old")
+    with writer.engine.connect() as connection:
+        transaction = connection.begin_twophase()
+        put(connection, "Front", "new")
+        del PageText(writer, "Front").text
+        with gates(["commit: announced, not sent"], left):
+            transaction.prepare()
+        prepared.append(transaction.xid)
+        assert [settle() for _ in range(3)] == [False] * 3
+        transaction.commit()
+        prepared.remove(transaction.xid)
+    assert [settle() for _ in range(3)][-1]
+    for worker in (asking, writer):
         worker.cache_manager.close()
 
 

@@ -5,13 +5,25 @@ tests against it: every one has to fail there.  ``--core`` runs only the protect
 protocol, each by its quickest test; ``--table`` writes docs/mutants.md.
 """
 
-from . import cases_01_10, cases_11_20, guarantees, reading, schedules, sealing, snapshot, tier, web
+from . import (
+    cases_01_10,
+    cases_11_20,
+    guarantees,
+    one_host,
+    reading,
+    schedules,
+    sealing,
+    snapshot,
+    tier,
+    web,
+)
 from .mutant import Mutant
 
 MUTANTS: list[Mutant] = [
     *cases_01_10.MUTANTS,
     *cases_11_20.MUTANTS,
     *guarantees.MUTANTS,
+    *one_host.MUTANTS,
     *reading.MUTANTS,
     *schedules.MUTANTS,
     *sealing.MUTANTS,

@@ -549,11 +549,14 @@ MUTANTS = [
     Mutant(
         "the-header-is-read-after-the-statement",
         "reader.py",
-        "        state = self._side.state()\n"
+        "        state = self._state()\n"
         "        self._apply(self._ledger.read(self._side.run, position), state)\n",
         "        self._apply(self._ledger.read(self._side.run, position), None)\n"
-        "        self._seen = self._side.state()\n",
-        ("test_shared_memory.py::test_committed_while_a_check_is_under_way",),
+        "        self._seen = self._state()\n",
+        (
+            "test_shared_memory.py::test_committed_while_a_check_is_under_way",
+            "test_one_host.py::test_committed_while_a_check_is_under_way",
+        ),
     ),
     Mutant(
         "two-empty-wals-are-one-state",
