@@ -293,8 +293,10 @@ class PostgreSQLLedger(Ledger):
         anybody may see and which is never given again while the server runs; one that is prepared
         has none any more, so while there is any of them nothing is settled."""
         rows = execute(
-            "SELECT virtualxid FROM pg_locks WHERE locktype = 'virtualxid' "
-            f"UNION ALL SELECT '{_PREPARED}' FROM pg_prepared_xacts",
+            "SELECT virtualxid FROM pg_locks WHERE locktype = 'virtualxid' AND pid IN "
+            "(SELECT pid FROM pg_stat_activity WHERE datname = current_database()) "
+            f"UNION ALL SELECT '{_PREPARED}' FROM pg_prepared_xacts "
+            "WHERE database = current_database()",
             (),
         ).rows
         found = frozenset([row[0] for row in rows])

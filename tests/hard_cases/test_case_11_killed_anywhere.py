@@ -8,6 +8,7 @@ worker that survives gives the answer the database gives.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -338,7 +339,8 @@ def test_case_11_prepared_announced_and_ended_by_another(two_phase: Worker, tmp_
     with second_phase(two_phase) as connection:
         connection.commit_prepared(xid, recover=True)
     prepared.remove(xid)
-    for _ in range(4):
+    end = time.monotonic() + 30
+    while announcements.state() is None and time.monotonic() < end:
         announcements._settle_at = 0.0
         assert reader.read("Front") == "new"
     assert announcements.state() is not None
@@ -374,7 +376,9 @@ def test_case_11_prepared_after_its_slot_was_left(two_phase: Worker, tmp_path: P
         assert [settle() for _ in range(3)] == [False] * 3
         transaction.commit()
         prepared.remove(transaction.xid)
-    assert [settle() for _ in range(3)][-1]
+    end = time.monotonic() + 30
+    while not settle():  # somebody else may have something open
+        assert time.monotonic() < end
     for worker in (asking, writer):
         worker.cache_manager.close()
 
