@@ -126,7 +126,7 @@ class LedgerAccess:
         self.last_look = LastLook(freshness)
         self._shared_memory = isinstance(freshness, Strict) and freshness.shared_memory
         #: Where commits are announced to the other processes of the host.
-        self.announcements = _announcements(ledger, freshness)
+        self.announcements = _announcements(engine, ledger, freshness)
         self._engine = engine
         self._ledger = ledger
         self._store = store
@@ -405,7 +405,7 @@ class LedgerAccess:
         raise error
 
 
-def _announcements(ledger: Ledger, freshness: Freshness) -> Announcements | None:
+def _announcements(engine: Engine, ledger: Ledger, freshness: Freshness) -> Announcements | None:
     if not isinstance(freshness, OneHost):
         return None
     if not ledger.settles:
@@ -413,7 +413,8 @@ def _announcements(ledger: Ledger, freshness: Freshness) -> Announcements | None
             f"OneHost(path) needs PostgreSQL, MariaDB or MySQL, not {ledger.dialect.name}: use "
             f"Strict(shared_memory=True), which asks nothing of SQLite in WAL mode"
         )
-    return announcements_at(os.fspath(freshness.path))
+    name = f"{engine.url.database} {ledger.tables.log.fullname}"
+    return announcements_at(os.fspath(freshness.path), name)
 
 
 def _in_event_loop() -> bool:

@@ -89,9 +89,10 @@ class Announcement:
 class Announcements:
     """What the processes that are given one path announce to each other.  Safe for threads."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, ledger: str) -> None:
         self._path = path
-        self._slots = Slots(path)
+        self._ledger = ledger
+        self._slots = Slots(path, ledger)
         self._quiet = b""  # what the slots were when they were found even last
         # Guards the replacement of the slots.  Their own lock may be taken meanwhile; no I/O but
         # the opening of the file.
@@ -171,7 +172,7 @@ class Announcements:
         with self._lock:
             if self._slots is stale and time.monotonic() >= self._reopen_at:
                 try:
-                    self._slots = Slots(self._path)
+                    self._slots = Slots(self._path, self._ledger)
                 except (OSError, ConfigurationError) as error:
                     self._reopen_at = time.monotonic() + _REOPEN_SECONDS
                     _log.error("%s was replaced, and cannot be opened: %s", self._path, error)
@@ -191,22 +192,23 @@ class Announcements:
 
 #: What a forked child has inherited; its end would close a descriptor.
 _kept: list[Slots] = []
-# One for each file, and for good, for the same reason.
-_known: dict[str, Announcements] = {}
+# One for each file and ledger, and for good, for the same reason.
+_known: dict[tuple[str, str], Announcements] = {}
 _known_lock = threading.Lock()  # guards the dictionary, while a file is opened; outside all others
 
 
-def announcements_at(path: str) -> Announcements:
-    """The announcements of the file at *path*, which is made if it is not there.
+def announcements_at(path: str, ledger: str) -> Announcements:
+    """The announcements of *ledger*, by a name of it, in the file at *path*, which is made if it is
+    not there.
 
     Raises `ConfigurationError` where there can be none.
     """
     path = os.path.realpath(path)
     with _known_lock:
-        found = _known.get(path)
+        found = _known.get((path, ledger))
         if found is None:
             try:
-                found = _known[path] = Announcements(path)
+                found = _known[path, ledger] = Announcements(path, ledger)
             except OSError as error:
                 raise ConfigurationError(f"OneHost({path!r}): {error}") from error
         return found

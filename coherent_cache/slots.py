@@ -6,6 +6,7 @@ Closing any descriptor of the file would drop the process's locks on it, so none
 
 from __future__ import annotations
 
+import hashlib
 import mmap
 import os
 import stat
@@ -20,8 +21,10 @@ if sys.platform != "win32":
 
 _SLOTS = 512
 _SIZE = 8 * _SLOTS
-#: The slot that names the file, by a random number, and is odd where all others are taken.
+#: The slot that names the file, by a random number, and is odd where all others are taken; and the
+#: one that says whose it is.
 FULL = _SLOTS - 1
+_OWNER = FULL - 1
 #: Of each slot the byte that says whether it is odd.
 _LAST_BYTES = slice(0 if sys.byteorder == "little" else 7, _SIZE, 8)
 _EVEN = bytes(range(0, 256, 2))
@@ -30,10 +33,10 @@ _EVEN = bytes(range(0, 256, 2))
 class Slots:
     """The slots of one file, and which of them are this process's.  Safe for threads.
 
-    Raises OSError or `ConfigurationError` where the file cannot be had.
+    Raises OSError or `ConfigurationError` where the file cannot be had, or is not *whose*.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, whose: str) -> None:
         self._path = path
         self._descriptor = _open(path)
         found = os.fstat(self._descriptor)
@@ -41,11 +44,7 @@ class Slots:
         self._memory = mmap.mmap(self._descriptor, _SIZE)
         # Written whole, not byte by byte.
         self._slots = memoryview(self._memory).cast("Q")
-        if self._slots[FULL] == 0:
-            # The interleaving this guards against: the file is replaced, and as many commits later
-            # the slots of the new one are what those of the old were.
-            # (Test: test_the_file_is_replaced.)
-            self._slots[FULL] = new_token() << 1
+        self._mark(whose)
         # Guards what is owned.  No other lock is taken meanwhile.  It can be taken twice: the
         # collector may drop an `Announcement` in the middle of anything.
         self._lock = threading.RLock()
@@ -53,6 +52,24 @@ class Slots:
         self._free: list[int] = []
         #: In a forked child: its parent's.
         self.is_inherited = False
+
+    def _mark(self, whose: str) -> None:
+        digest = hashlib.blake2b(whose.encode(), digest_size=8).digest()
+        number = int.from_bytes(digest, "big") & ~1
+        # Of those who find it new one marks it.
+        fcntl.lockf(self._descriptor, fcntl.LOCK_EX, 8, 8 * _OWNER)
+        try:
+            if self._slots[_OWNER] == 0:
+                self._slots[_OWNER] = number
+                # The interleaving this guards against: the file is replaced, and as many commits
+                # later the slots of the new one are what those of the old were.
+                # (Test: test_the_file_is_replaced.)
+                self._slots[FULL] = new_token() << 1
+            if self._slots[_OWNER] != number:
+                # One ledger's database would be asked for the other's transactions.
+                raise ConfigurationError(f"{self._path} is another ledger's: each has its own file")
+        finally:
+            self._unlock(_OWNER)
 
     def is_current(self) -> bool:
         """Whether it is this process's, and what the path names.  One look at the file's number."""
@@ -95,7 +112,7 @@ class Slots:
     def adopt(self) -> list[int]:
         """Own the slots that are odd and nobody's; return which."""
         with self._lock:
-            odd = [n for n in range(FULL) if self._slots[n] & 1 and n not in self._owned]
+            odd = [n for n in range(_OWNER) if self._slots[n] & 1 and n not in self._owned]
             adopted = [n for n in odd if self._take(n, odd=True)]
             self._owned.update(adopted)
             return adopted
@@ -106,7 +123,7 @@ class Slots:
         self._owned, self._free, self.is_inherited = set(), [], True
 
     def _claim(self) -> int | None:
-        for slot in range(FULL):
+        for slot in range(_OWNER):
             if slot not in self._owned and self._take(slot, odd=False):
                 self._owned.add(slot)
                 return slot

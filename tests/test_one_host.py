@@ -318,7 +318,7 @@ def test_an_announcement_that_is_dropped_is_left(reader: Member, writer: Member)
 def test_no_slot_is_left(
     path: Path, reader: Member, writer: Member, caplog: pytest.LogCaptureFixture
 ) -> None:
-    taken = [writer.announcements.announce() for _ in range(511)]
+    taken = [writer.announcements.announce() for _ in range(510)]
     assert "no slot left" not in caplog.text
     more = writer.announcements.announce()
     assert "no slot left" in caplog.text
@@ -331,7 +331,7 @@ def test_no_slot_is_left(
 
 def test_slots_of_two_processes(path: Path) -> None:
     """A slot has one owner, and is what he left it."""
-    here = announcements_at(str(path))
+    here = announcements_at(str(path), "a ledger")
     mine = here.announce()
     elsewhere(
         "there.settle(lambda known: frozenset())\n"
@@ -353,7 +353,7 @@ def test_slots_of_two_processes(path: Path) -> None:
 
 
 def test_the_file_is_replaced_by_another_process(path: Path) -> None:
-    here = announcements_at(str(path))
+    here = announcements_at(str(path), "a ledger")
     before = here.state()
     assert before is not None
     path.unlink()
@@ -366,7 +366,7 @@ def elsewhere(script: str, path: Path) -> None:
     """Run *script* in another process, which calls its announcements ``there``."""
     head = (
         "import sys; from coherent_cache.announcements import announcements_at\n"
-        "there = announcements_at(sys.argv[1])\n"
+        "there = announcements_at(sys.argv[1], 'a ledger')\n"
     )
     subprocess.run([sys.executable, "-c", head + script, str(path)], check=True)
 
@@ -383,6 +383,9 @@ def test_files_that_are_refused(worker: Worker, tmp_path: Path) -> None:
     others = tmp_path / "others"
     others.write_text("hello")
     refused(others, "another program's: it has 5 bytes")
+    of_another = tmp_path / "of another"
+    Worker(worker.database, table="other_cache", freshness=OneHost(of_another))
+    refused(of_another, "another ledger's")
     refused(tmp_path, "directory")
     refused(tmp_path / "nowhere" / "file", "No such file")
     with pytest.raises(ConfigurationError, match=r"OneHost\(seconds=...\) is more than 0"):

@@ -213,7 +213,7 @@ def _vouch_without_looking() -> None:
 def _announce_nothing() -> None:
     """With `OneHost`, commits are not told to others."""
     announce = Announcements.announce
-    elsewhere = Announcements(os.path.join(tempfile.mkdtemp(), "announcements"))
+    elsewhere = Announcements(os.path.join(tempfile.mkdtemp(), "announcements"), "nobody's")
     Announcements.announce = lambda self: announce(elsewhere)  # type: ignore[method-assign]
 
 

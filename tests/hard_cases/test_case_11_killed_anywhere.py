@@ -19,7 +19,6 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from coherent_cache import OneHost
-from coherent_cache.announcements import announcements_at
 
 from ..children import fork, kill_self
 from ..clusters import postgresql_cluster, postgresql_programs
@@ -328,7 +327,8 @@ def test_case_11_prepared_announced_and_ended_by_another(two_phase: Worker, tmp_
     one_host = OneHost(tmp_path / "announcements", clock=lambda: 0.0)
     writer = Worker(two_phase.database, freshness=one_host)
     reader = Worker(two_phase.database, freshness=one_host)
-    announcements = announcements_at(str(tmp_path / "announcements"))
+    announcements = reader.cache_manager.core.access.announcements
+    assert announcements is not None
     two_phase.write("Front", "old")
     assert reader.read("Front") == "old"
     xid = prepare(writer, "new")
@@ -353,7 +353,8 @@ def test_case_11_prepared_after_its_slot_was_left(two_phase: Worker, tmp_path: P
     """It was open when that was asked for, and is not any more, and has not ended."""
     writer = Worker(two_phase.database, freshness=OneHost(tmp_path / "announcements"))
     asking = Worker(two_phase.database)
-    announcements = announcements_at(str(tmp_path / "announcements"))
+    announcements = writer.cache_manager.core.access.announcements
+    assert announcements is not None
     access, ledger = asking.cache_manager.core.access, asking.cache_manager.core.ledger
 
     def settle() -> bool:

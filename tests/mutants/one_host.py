@@ -97,8 +97,8 @@ MUTANTS = [
     Mutant(
         "a-new-file-looks-like-the-old-one",
         "slots.py",
-        "        if self._slots[FULL] == 0:\n",
-        "        if False:\n",
+        "                self._slots[FULL] = new_token() << 1\n",
+        "                pass\n",
         (f"{ONE_HOST}the_file_is_replaced",),
     ),
     Mutant(
