@@ -225,11 +225,11 @@ class LedgerAccess:
             announcements.settle(
                 lambda known: self.run(lambda execute: self._ledger.unsettled(execute, known))
             )
-        except (DBAPIError, CacheError):
+        except (DBAPIError, CacheError) as error:
             # It is not the request's to fail; until it works checks ask.
             if not self._told:
                 self._told = True
-                _log.warning("what became of a lost COMMIT cannot be asked for", exc_info=True)
+                _log.warning("what became of a lost COMMIT cannot be asked for: %s", error)
 
     @point(after="lone invalidation: committed, views not told")
     def write(self, keys: list[str]) -> None:

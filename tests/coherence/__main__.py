@@ -66,9 +66,6 @@ def _options() -> argparse.Namespace:
 
 def main() -> int:
     options = _options()
-    mode = in_mode(options.freshness)
-    if options.bound is not None:
-        mode["bound"] = options.bound
     print(f"seed {options.seed}\n{HEADER}", flush=True)
     found = 0
     for workload in WORKLOADS if options.workload == "all" else [options.workload]:
@@ -80,6 +77,9 @@ def main() -> int:
                 logs = options.logs and options.logs / where.replace(" ", "-")
                 if logs is not None:
                     logs.mkdir(parents=True)
+                mode = in_mode(options.freshness)
+                if options.bound is not None:
+                    mode["bound"] = options.bound
                 verdict = play(
                     kind,
                     isolation,

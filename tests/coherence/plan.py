@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -64,10 +66,12 @@ class Plan:
 
 def in_mode(setting: str) -> dict[str, Any]:
     """What a `Plan` needs to try a mode of the manager, and to judge by its promise; *setting* as
-    in a configuration, or "one-host" in a file of its own."""
+    in a configuration, or "one-host", for one round in a file of its own."""
     if setting == "one-host":
         # By the clock nobody looks, so what is announced is all there is.
-        path = Path(tempfile.mkdtemp(prefix="coherent_cache_"), "announcements")
+        directory = tempfile.mkdtemp(prefix="coherent_cache_")
+        atexit.register(shutil.rmtree, directory, ignore_errors=True)
+        path = Path(directory, "announcements")
         return {"options": {"freshness": OneHost(path, seconds=3600)}, "bound": 0.0}
     freshness = freshness_of(setting)
     bound = freshness.seconds * 1_000 if isinstance(freshness, Bounded) else 0.0

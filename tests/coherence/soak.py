@@ -54,7 +54,7 @@ class Soak:
 
     def __init__(self, options: argparse.Namespace) -> None:
         self._options = options
-        self._mode = in_mode(options.freshness)
+        self._is_strict = options.freshness in ("strict", "shared-memory")
         self.totals: dict[tuple[str, str], Total] = {}
         self._begun = time.monotonic()
         self._wrong = 0
@@ -82,7 +82,7 @@ class Soak:
         """Each place has a fault every other turn, and all that can happen there one by one."""
         chosen = self._options.fault or FAULTS
         possible = [name for name in chosen if name != "none" and kind in FAULTS[name].on]
-        if self._mode["bound"] or self._options.freshness == "one-host":
+        if not self._is_strict:
             # It is judged as of its end, and a bound reaches back; and nobody announces it.
             possible = [name for name in possible if name != "restore"]
         if not possible or (place + turn) % 2 == 0:
@@ -145,7 +145,7 @@ class Soak:
                 seconds=options.seconds,
                 threads=options.threads,
                 seed=seed,
-                **self._mode,
+                **in_mode(options.freshness),
                 tier=tier,
                 serializer=serializer,
             )
