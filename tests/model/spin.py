@@ -14,6 +14,9 @@ HERE = Path(__file__).parent
 #: A standby of PostgreSQL is read in its own way.
 DATABASES = ("postgresql", "standby", "mariadb", "sqlite")
 
+#: A model of its own, on no database in particular.
+ANNOUNCEMENTS = "announcements"
+
 #: What is explored in one run (see the head of ``protocol.pml``).  A scope is wide enough for the
 #: interleavings it is named for, and each of its runs takes a few seconds.
 SCOPES = {
@@ -27,6 +30,8 @@ SCOPES = {
     "prune": {"REQUESTS_0": 0, "REQUESTS_1": 3, "OTHERS": 2, "PRUNES": 2},
     # A process killed and the database restarted, each at any moment.
     "ends": {"REQUESTS_0": 0, "REQUESTS_1": 2, "REQUESTS_2": 2, "CRASHES": 1, "DEATHS": 1},
+    # Two writers of one host, one of them killed, who announce their commits; one who settles.
+    ANNOUNCEMENTS: {},
 }
 WIDE = {
     "threads": {"REQUESTS_1": 2},
@@ -34,13 +39,17 @@ WIDE = {
     "processes": {"REQUESTS_1": 0, "READS_2": 2},
     "prune": {"REQUESTS_0": 0, "REQUESTS_1": 3, "REQUESTS_2": 2, "OTHERS": 2, "PRUNES": 3},
     "ends": {**SCOPES["ends"], "READS_2": 1},
+    ANNOUNCEMENTS: {"LOOKS": 3},
 }
 
 
 #: Transactions on SQLite have one snapshot in every scope.  A standby differs from PostgreSQL in
 #: the reading alone.
 SAME = {("sqlite", "snapshots"), ("standby", "snapshots"), ("standby", "processes")}
-RUNS = [(d, s) for s in SCOPES for d in DATABASES if (d, s) not in SAME]
+RUNS = [
+    *((d, s) for s in SCOPES for d in DATABASES if s != ANNOUNCEMENTS and (d, s) not in SAME),
+    (ANNOUNCEMENTS, ANNOUNCEMENTS),
+]
 
 
 @dataclass(frozen=True)
@@ -77,6 +86,18 @@ MUTANTS = [
     ModelMutant("KEEP_PRIVATE_AFTER_ROLLBACK", "processes", "G5"),
     ModelMutant("INVALIDATE_BEFORE_COMMIT", "processes", "G4"),
     ModelMutant("INVALIDATE_AFTER_COMMIT", "processes", "G4"),
+    *(
+        ModelMutant(macro, ANNOUNCEMENTS, "G1", (ANNOUNCEMENTS,))
+        for macro in (
+            "ANNOUNCED_AFTER_THE_COMMIT",
+            "ANNOUNCED_BEFORE_IT_IS_OPEN",
+            "LOST_TAKEN_FOR_ENDED",
+            "ODD_TAKEN_FOR_EVEN",
+            "OPEN_ASKED_FOR_BEFORE_THE_SLOT_IS_OWNED",
+            "SETTLED_AT_ONCE",
+            "SLOTS_READ_AFTER_THE_STATEMENT",
+        )
+    ),
 ]
 
 
@@ -104,13 +125,14 @@ def verify(
     With *story* it goes on for the shortest way to a violation, which is told.
     """
     bounds = (WIDE if wide else SCOPES)[scope]
+    model = "announcements.pml" if database == ANNOUNCEMENTS else "protocol.pml"
     macros = [database.upper(), *([mutant] if mutant else [])]
     macros += [f"{name}={value}" for name, value in bounds.items()]
     defines = [f"-D{macro}" for macro in macros]
     with tempfile.TemporaryDirectory() as directory:
         for file in HERE.glob("*.pml"):
             shutil.copy(file, directory)
-        written = _run(["spin", "-a", *defines, "protocol.pml"], directory)
+        written = _run(["spin", "-a", *defines, model], directory)
         if "Error" in written:  # it ends with 0 whatever it says of the text it read
             raise AssertionError(written)
         # A mutant's run is short and its compilation is not.
@@ -126,7 +148,7 @@ def verify(
             raise AssertionError(f"the search ended early:\n{out}")
         told = ""
         if story and error is not None:
-            trail = _run(["spin", "-t", "-T", "-B", *defines, "protocol.pml"], directory)
+            trail = _run(["spin", "-t", "-T", "-B", *defines, model], directory)
             told = "".join(line for line in trail.splitlines(True) if not line.startswith("spin:"))
         return Verdict(found, _figure(r"(\d+) states, stored", out), _depth(out), seconds, told)
 
