@@ -187,12 +187,9 @@ class Announcements:
         self._settling = threading.Lock()
         self._left = {}
         self._slots.forget()
-        _kept.append(self._slots)
 
 
-#: What a forked child has inherited; its end would close a descriptor.
-_kept: list[Slots] = []
-# One for each file and ledger, and for good, for the same reason.
+# One for each file and ledger, and for good: its end would close a descriptor, see `slots`.
 _known: dict[tuple[str, str], Announcements] = {}
 _known_lock = threading.Lock()  # guards the dictionary, while a file is opened; outside all others
 

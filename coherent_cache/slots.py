@@ -1,7 +1,8 @@
 """A file that processes of one host have mapped: a row of numbers, each of which has one owner.
 
 A process owns a *slot* by a lock on its bytes, which ends with the process, and counts it up.
-Closing any descriptor of the file would drop the process's locks on it, so none is ever closed.
+Closing any descriptor of the file would drop all locks that the process has on it, so of a file
+that it uses none is closed.
 """
 
 from __future__ import annotations
@@ -37,14 +38,29 @@ class Slots:
     """
 
     def __init__(self, path: str, whose: str) -> None:
+        if sys.platform == "win32":
+            raise ConfigurationError("OneHost needs locks on parts of a file, which Windows lacks")
         self._path = path
-        self._descriptor = _open(path)
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        self._descriptor = os.open(path, flags, 0o660)
         found = os.fstat(self._descriptor)
         self._number = (found.st_dev, found.st_ino)
-        self._memory = mmap.mmap(self._descriptor, _SIZE)
-        # Written whole, not byte by byte.
-        self._slots = memoryview(self._memory).cast("Q")
-        self._mark(whose)
+        try:
+            _prepare(path, self._descriptor, found)
+            self._memory = mmap.mmap(self._descriptor, _SIZE)
+            # Written whole, not byte by byte.
+            self._slots = memoryview(self._memory).cast("Q")
+            self._mark(whose)
+        except BaseException:
+            if self._number in _in_use:
+                # The interleaving this guards against: this file is another manager's of this
+                # process, whose locks go, and somebody takes a slot of which it thinks as its own.
+                # (Test: test_who_is_refused_drops_no_locks.)
+                _kept.append(self)
+            else:
+                os.close(self._descriptor)
+            raise
+        _in_use.add(self._number)
         # Guards what is owned.  No other lock is taken meanwhile.  It can be taken twice: the
         # collector may drop an `Announcement` in the middle of anything.
         self._lock = threading.RLock()
@@ -118,9 +134,10 @@ class Slots:
             return adopted
 
     def forget(self) -> None:
-        """In a forked child: own nothing.  These locks are not inherited."""
+        """In a forked child: own nothing.  The locks are not inherited, the descriptor is."""
         self._lock = threading.RLock()  # a thread that is no more may have had it
         self._owned, self._free, self.is_inherited = set(), [], True
+        _kept.append(self)
 
     def _claim(self) -> int | None:
         for slot in range(_OWNER):
@@ -152,24 +169,20 @@ def are_even(found: bytes) -> bool:
     return not found[_LAST_BYTES].translate(None, _EVEN)
 
 
-def _open(path: str) -> int:
-    if sys.platform == "win32":
-        raise ConfigurationError("OneHost needs locks on parts of a file, which Windows lacks")
-    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-    descriptor = os.open(path, flags, 0o660)
-    try:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode) or found.st_mode & stat.S_IWOTH:
-            # Who writes it can hide commits.
-            raise ConfigurationError(f"{path} is not a file, or one that everybody may write")
-        if found.st_size not in (0, _SIZE):
-            raise ConfigurationError(f"{path} is another program's: it has {found.st_size} bytes")
-        if found.st_size == 0:
-            os.ftruncate(descriptor, _SIZE)
-        # Where the file system has no locks this says so.
-        fcntl.lockf(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB, 1, _SIZE)
-        fcntl.lockf(descriptor, fcntl.LOCK_UN, 1, _SIZE)
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return descriptor
+def _prepare(path: str, descriptor: int, found: os.stat_result) -> None:
+    if not stat.S_ISREG(found.st_mode) or found.st_mode & stat.S_IWOTH:
+        # Who writes it can hide commits.
+        raise ConfigurationError(f"{path} is not a file, or one that everybody may write")
+    if found.st_size not in (0, _SIZE):
+        raise ConfigurationError(f"{path} is another program's: it has {found.st_size} bytes")
+    if found.st_size == 0:
+        os.ftruncate(descriptor, _SIZE)
+    # Where the file system has no locks this says so.
+    fcntl.lockf(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB, 1, _SIZE)
+    fcntl.lockf(descriptor, fcntl.LOCK_UN, 1, _SIZE)
+
+
+#: Files by device and number of which this process may have slots, and what is kept lest its end
+#: closes a descriptor of one.
+_in_use: set[tuple[int, int]] = set()
+_kept: list[Slots] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import stat
 import subprocess
@@ -362,13 +363,13 @@ def test_the_file_is_replaced_by_another_process(path: Path) -> None:
     assert here.state() not in (None, before)
 
 
-def elsewhere(script: str, path: Path) -> None:
+def elsewhere(script: str, path: Path, ledger: str = "a ledger") -> None:
     """Run *script* in another process, which calls its announcements ``there``."""
     head = (
         "import sys; from coherent_cache.announcements import announcements_at\n"
-        "there = announcements_at(sys.argv[1], 'a ledger')\n"
+        "there = announcements_at(*sys.argv[1:])\n"
     )
-    subprocess.run([sys.executable, "-c", head + script, str(path)], check=True)
+    subprocess.run([sys.executable, "-c", head + script, str(path), ledger], check=True)
 
 
 def test_files_that_are_refused(worker: Worker, tmp_path: Path) -> None:
@@ -390,6 +391,21 @@ def test_files_that_are_refused(worker: Worker, tmp_path: Path) -> None:
     refused(tmp_path / "nowhere" / "file", "No such file")
     with pytest.raises(ConfigurationError, match=r"OneHost\(seconds=...\) is more than 0"):
         OneHost(tmp_path / "file", seconds=0)
+
+
+def test_who_is_refused_drops_no_locks(worker: Worker, path: Path, reader: Member) -> None:
+    mine = reader.announcements.announce()
+    with pytest.raises(ConfigurationError):
+        Worker(worker.database, table="other_cache", freshness=OneHost(path))
+    path.chmod(0o666)
+    with pytest.raises(ConfigurationError):
+        Worker(worker.database, table="other_cache", freshness=OneHost(path))
+    path.chmod(0o660)
+    gc.collect()
+    name = f"{worker.engine.url.database} cache"
+    elsewhere("assert there._slots.adopt() == []", path, name)
+    mine.end(known=True)
+    assert reader.announcements.state() is not None
 
 
 def test_the_file_is_for_its_owner_and_group(reader: Member, path: Path) -> None:

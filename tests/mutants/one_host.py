@@ -95,6 +95,13 @@ MUTANTS = [
         (f"{ONE_HOST}slots_of_two_processes",),
     ),
     Mutant(
+        "who-is-refused-drops-locks",
+        "slots.py",
+        "            if self._number in _in_use:\n",
+        "            if False:\n",
+        (f"{ONE_HOST}who_is_refused_drops_no_locks",),
+    ),
+    Mutant(
         "a-new-file-looks-like-the-old-one",
         "slots.py",
         "                self._slots[FULL] = new_token() << 1\n",
