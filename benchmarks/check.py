@@ -4,18 +4,22 @@ The limit is the driver's own round trip: ``SELECT 1`` on a connection that is h
 mode.  The reference is what an application pays for any query: ``SELECT 1`` through SQLAlchemy with
 a connection from the pool and a transaction.  "On the same engine" is that with the listeners of
 the library; "a request" is the check with all around it: a view is opened, one known value read,
-and the view closed.  The check must cost the same whether the ledger has a thousand keys or a
+and the view closed; on "one host" memory that its processes share shows that there is nothing to
+ask.  The check must cost the same whether the ledger has a thousand keys or a
 million.  On SQLite, which is part of the process, it is processor time.
 """
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 from sqlalchemy import Engine, text
 
-from coherent_cache import CacheManager, cached
+from coherent_cache import CacheManager, OneHost, Strict, cached
 from tests.databases import Database
 
 from .databases import TITLES, available, fresh_database
@@ -38,10 +42,10 @@ def run(options: Options) -> Iterator[Table]:
             title = f"{TITLES[kind]}, {keys:,} keys"
             with fresh_database(kind) as database:
                 options.progress.step(f"check: {title}: filling the table")
-                with manager_on(database) as manager:
+                with manager_on(database) as manager, _on_one_host(database) as beside:
                     fill(database, keys)
                     rows = measure(
-                        list(_cases(database, manager)),
+                        list(_cases(database, manager, beside)),
                         reference=_REFERENCE,
                         rounds=options.rounds,
                         seconds=0.02,
@@ -51,21 +55,31 @@ def run(options: Options) -> Iterator[Table]:
             yield Table(title, rows, reference=_REFERENCE)
 
 
-def _cases(database: Database, manager: CacheManager) -> Iterator[Case]:
-    class Site:
-        cache_manager = manager
+@contextmanager
+def _on_one_host(database: Database) -> Iterator[CacheManager]:
+    """A manager that asks nothing while no process of this host commits."""
+    with tempfile.TemporaryDirectory() as directory:
+        there = OneHost(Path(directory, "announcements"))
+        mode = Strict(shared_memory=True) if database.is_sqlite else there
+        with manager_on(database, freshness=mode) as manager:
+            yield manager
 
-        @cached
-        def title(self) -> str:
-            return "a value"
 
-    site = Site()
-    site.title  # noqa: B018  (from here on the process knows it)
+class _Site:
+    def __init__(self, manager: CacheManager) -> None:
+        self.cache_manager = manager
+        self.title  # noqa: B018  (from here on the process knows it)
 
-    def request() -> None:
-        with manager.request():
-            site.title  # noqa: B018
+    @cached
+    def title(self) -> str:
+        return "a value"
 
+    def request(self) -> None:
+        with self.cache_manager.request():
+            self.title  # noqa: B018
+
+
+def _cases(database: Database, manager: CacheManager, beside: CacheManager) -> Iterator[Case]:
     timer = time.process_time if database.is_sqlite else time.perf_counter
     plain = database.engine()
     yield Case(_REFERENCE, _select(plain, timer))
@@ -74,7 +88,8 @@ def _cases(database: Database, manager: CacheManager) -> Iterator[Case]:
     yield Case("SELECT 1, driver's connection held", held, note="the limit")
     target = 0.2 if database.is_sqlite else 0.6
     yield Case("check", call(lambda: look(manager), timer), target)
-    yield Case("a request", call(request, timer))
+    yield Case("a request", call(_Site(manager).request, timer))
+    yield Case("a request, one host", call(_Site(beside).request, timer))
 
 
 def _select(engine: Engine, timer: Timer) -> Timed:

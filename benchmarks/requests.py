@@ -16,6 +16,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -68,12 +69,13 @@ def _trips(found: list[tuple[int, int]]) -> str:
 def _of(
     kind: str, name: str, rounds: int
 ) -> tuple[dict[str, list[float]], dict[str, list[tuple[int, int]]]]:
-    with fresh_database(kind) as database:
+    with fresh_database(kind) as database, tempfile.TemporaryDirectory() as directory:
         environment = {
             "LOAD_DATABASE": database.url.render_as_string(hide_password=False),
             "LOAD_VARIANT": name,
             "LOAD_REDIS": REDIS,
             "LOAD_PREFIX": f"{uuid.uuid4().hex[:8]}:",
+            "LOAD_INSTANCE": directory,
             "PYTHONWARNINGS": "ignore",
         }
         pages = prepare("benchmarks.load.site", environment)[:_PAGES]
