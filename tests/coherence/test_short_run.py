@@ -138,6 +138,7 @@ CONVICTED = {
 }
 #: Those that a mode makes wrong, by ``test_modes``.
 CONVICTED_OF_MODES = {
+    "announce-nothing",
     "count-from-the-end",
     "outdate-nothing",
     "never-too-old",
