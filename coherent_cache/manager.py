@@ -408,11 +408,9 @@ class CacheManager:
 
     def create_table(self) -> None:
         """Create the ledger's tables unless they exist; any number of processes may do so at
-        once.  On SQLite the index that a tier or a snapshot needs is made if the manager has one.
-        Raises `TableError` if a table of that name has other columns."""
+        once.  Raises `TableError` if a table of that name has other columns."""
         self.core.access.require_greenlet()
-        generations = self._tier is not None or self.core.keeper is not None
-        create_tables(self.engine, self.core.tables, generations=generations)
+        create_tables(self.engine, self.core.tables)
 
     async def acreate_table(self) -> None:
         """`create_table` on an asynchronous engine."""

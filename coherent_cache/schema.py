@@ -78,15 +78,3 @@ def add_tables(
         mariadb_engine="InnoDB",
     )
     return LedgerTables(log, lanes)
-
-
-def index_of_generations(tables: LedgerTables) -> Index:
-    """The index that finds the rows of a key."""
-    return next(index for index in tables.log.indexes if "key_hash" in index.columns)
-
-
-def without_generations(tables: LedgerTables) -> LedgerTables:
-    """The same tables without that index."""
-    found = add_tables(MetaData(), table=tables.log.name, schema=tables.log.schema)
-    found.log.indexes.discard(index_of_generations(found))
-    return found

@@ -15,19 +15,14 @@ from sqlalchemy.exc import DBAPIError, NoSuchTableError
 from .errors import TableError
 from .explain import missing_table
 from .ledger.base import MARK, MARKS, new_token
-from .schema import LedgerTables, index_of_generations, without_generations
+from .schema import LedgerTables
 
 #: Seconds to wait for another process of this host that creates the table.
 _LOCK_SECONDS = 60.0
 
 
-def create_tables(engine: Engine, tables: LedgerTables, *, generations: bool) -> None:
-    """Create what is missing; raise `TableError` if a table of that name is another's.
-
-    *generations* are asked for.  On SQLite, where a page less in each commit is time that nobody
-    else can write, the index that finds them is left out where they are not.
-    """
-    by_hash = generations or engine.dialect.name != "sqlite"
+def create_tables(engine: Engine, tables: LedgerTables) -> None:
+    """Create what is missing; raise `TableError` if a table of that name is another's."""
     # Checking and creating are two steps.  Processes of one host take turns; one on another
     # host may still come first, which is found out by looking again.
     with FileLock(lock_path(engine, tables, "create"), timeout=_LOCK_SECONDS):
@@ -36,13 +31,9 @@ def create_tables(engine: Engine, tables: LedgerTables, *, generations: bool) ->
         _verify(engine, [t for t in (tables.log, tables.lanes) if _exists(engine, t)])
         made = not _exists(engine, tables.log)
         try:
-            wanted = tables if by_hash else without_generations(tables)
-            wanted.metadata.create_all(engine, tables=[wanted.log, wanted.lanes])
+            tables.metadata.create_all(engine, tables=[tables.log, tables.lanes])
             if made:
                 _insert_first_rows(engine, tables.log)
-            elif generations and engine.dialect.name == "sqlite":
-                # Perhaps the table was made by a process that asks for none.
-                index_of_generations(tables).create(engine, checkfirst=True)
         except DBAPIError:
             if not (_exists(engine, tables.log) and _exists(engine, tables.lanes)):
                 raise
