@@ -75,6 +75,8 @@ class OneHost:
 
     def __post_init__(self) -> None:
         _require_seconds(self)
+        if not os.fspath(self.path):
+            raise ConfigurationError("OneHost(path) needs the path of a file")
 
 
 Freshness: TypeAlias = Strict | Bounded | OneHost

@@ -9,7 +9,7 @@ import asyncio
 
 import pytest
 
-from coherent_cache import Bounded, CacheManager, ConfigurationError, Push, Strict
+from coherent_cache import Bounded, CacheManager, ConfigurationError, OneHost, Push, Strict
 from coherent_cache.freshness import freshness_of
 
 from .databases import Database
@@ -160,7 +160,9 @@ def test_what_a_configuration_means() -> None:
     assert freshness_of("shared-memory") == Strict(shared_memory=True) != Strict()
     assert freshness_of(2) == freshness_of("2.0") == Bounded(seconds=2.0)
     assert freshness_of("push:2") == freshness_of(Push(2.0)) == Push(seconds=2.0)
-    for wrong in ("often", 0, -1, None, "nan", "push:", "push:0", "push:often"):
+    there = OneHost("/run/wiki/commits")
+    assert freshness_of("one-host:/run/wiki/commits") == freshness_of(there) == there
+    for wrong in ("often", 0, -1, None, "nan", "push:", "push:0", "push:often", "one-host:"):
         with pytest.raises(ConfigurationError):
             freshness_of(wrong)
     before = Bounded(1).clock()
