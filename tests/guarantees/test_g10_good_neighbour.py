@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError
 
 from coherent_cache import cached, loading
 
-from ..workers import PageText, Worker, page, put
+from ..workers import PageText, Worker, page, put, wait_for_older_transactions
 from .helpers import SECONDS, Gate, begin_with, elsewhere, in_thread
 
 
@@ -75,6 +75,7 @@ def test_g10_a_pool_of_one(worker: Worker) -> None:
             del tight.wiki.names
     del tight.wiki.names
     assert tight.wiki.names == {"Front"}
+    wait_for_older_transactions(worker)
     assert tight.cache_manager.prune(keep=1) >= 1
     assert tight.engine.pool.checkedout() == 0  # type: ignore[attr-defined]
 
