@@ -134,7 +134,7 @@ def _load(table: Table, axes: Axes) -> None:
             color=_WRONG if line[wrong] else "black",
         )
     axes.set_xlabel("requests a second")
-    axes.margins(x=0.45)
+    axes.margins(x=0.65)
     axes.spines[["top", "right"]].set_visible(False)
 
 
