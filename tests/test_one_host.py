@@ -19,11 +19,17 @@ from sqlalchemy import text
 from coherent_cache import CacheManager, ConfigurationError, OneHost
 from coherent_cache.announcements import Announcements, announcements_at
 
+from .asking_nothing import (
+    CountingWorker,
+    asks_after_a_commit_only,
+    asks_for_what_comes_during_a_check,
+    sees_own_commits_and_rollbacks,
+)
 from .children import fork, kill_self
 from .databases import Database
 from .schedules.gates import gates
 from .schedules.schedule import Schedule
-from .workers import PageText, Worker, put, take_lane
+from .workers import Worker, put, take_lane
 
 pytestmark = pytest.mark.on("postgresql", "mariadb")
 
@@ -34,16 +40,12 @@ SENT = "commit: announced, not sent"
 RETURNED = "end: returned, views not told"
 
 
-class Member(Worker):
+class Member(CountingWorker):
     """A worker that announces its commits, and never looks for those of others by the clock."""
 
     def __init__(self, database: Database, path: Path, **options: Any) -> None:
         options.setdefault("clock", lambda: 0.0)
         super().__init__(database, freshness=OneHost(path, **options))
-
-    @property
-    def checks(self) -> int:
-        return self.cache_manager.statistics.checks
 
     @property
     def announcements(self) -> Announcements:
@@ -96,15 +98,7 @@ def writer(worker: Worker, reader: Member, path: Path) -> Member:
 
 
 def test_nothing_is_asked_while_nothing_is_committed(reader: Member, writer: Member) -> None:
-    before = reader.checks
-    for _ in range(3):
-        assert reader.read("Front") == "old"
-        assert PageText(reader, "Front").text == "old"  # outside a request as well
-    assert reader.checks == before
-    writer.write("Front", "new")
-    assert reader.read("Front") == "new"
-    assert reader.read("Front") == "new"
-    assert reader.checks == before + 1
+    asks_after_a_commit_only(reader, writer)
 
 
 def test_a_lone_invalidation(reader: Member, writer: Member) -> None:
@@ -116,20 +110,7 @@ def test_a_lone_invalidation(reader: Member, writer: Member) -> None:
 
 
 def test_own_commits_and_rollbacks(reader: Member) -> None:
-    manager = reader.cache_manager
-    with manager.request():
-        with manager.begin() as connection:
-            put(connection, "Front", "own")
-            del PageText(reader, "Front").text
-            assert PageText(reader, "Front").text == "own"
-        assert PageText(reader, "Front").text == "own"
-    with manager.request():
-        with pytest.raises(ZeroDivisionError), manager.begin() as connection:
-            put(connection, "Front", "never")
-            del PageText(reader, "Front").text
-            raise ZeroDivisionError
-        assert PageText(reader, "Front").text == "own"
-    assert reader.read("Front") == "own"
+    sees_own_commits_and_rollbacks(reader)
     assert not reader.is_asking()
 
 
@@ -155,17 +136,7 @@ def test_committed_while_a_check_is_under_way(
     reader: Member, writer: Member, schedule: Schedule
 ) -> None:
     """The slots are read before the statement: a commit that comes after it is asked for."""
-    writer.write("Other", "moves a slot")
-    schedule(
-        """
-        early   reaches  check: news read, not applied
-        others  ends
-        early   ends
-        """,
-        early=lambda: reader.read("Front"),
-        others=lambda: writer.write("Front", "new"),
-    )
-    assert reader.read("Front") == "new"
+    asks_for_what_comes_during_a_check(reader, writer, schedule)
 
 
 def test_who_is_announced_is_known_to_the_database(

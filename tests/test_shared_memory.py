@@ -17,10 +17,16 @@ import pytest
 from coherent_cache import CacheManager, Strict
 from coherent_cache.wal_index import _is_locked_by_us, _mapped_at, map_wal_index, names_a_state
 
+from .asking_nothing import (
+    CountingWorker,
+    asks_after_a_commit_only,
+    asks_for_what_comes_during_a_check,
+    sees_own_commits_and_rollbacks,
+)
 from .children import fork
 from .databases import Database
 from .schedules.schedule import Schedule
-from .workers import PageText, Worker, metadata, put
+from .workers import Worker, metadata
 
 pytestmark = pytest.mark.on("sqlite-wal")
 
@@ -30,15 +36,9 @@ if sys.platform != "linux":
 SHARED = Strict(shared_memory=True)
 
 
-class Reader(Worker):
-    """A worker that counts the checks it has made."""
-
+class Reader(CountingWorker):
     def __init__(self, database: Database) -> None:
         super().__init__(database, freshness=SHARED)
-
-    @property
-    def checks(self) -> int:
-        return self.cache_manager.statistics.checks
 
     def warm(self) -> None:
         """Be past the check that maps the memory, and one that has looked at it before."""
@@ -59,15 +59,7 @@ def reader(worker: Worker) -> Reader:
 
 
 def test_nothing_is_asked_while_nothing_is_committed(worker: Worker, reader: Reader) -> None:
-    before = reader.checks
-    for _ in range(3):
-        assert reader.read("Front") == "old"
-        assert PageText(reader, "Front").text == "old"  # outside a request as well
-    assert reader.checks == before
-    worker.write("Front", "new")
-    assert reader.read("Front") == "new"
-    assert reader.read("Front") == "new"
-    assert reader.checks == before + 1
+    asks_after_a_commit_only(reader, worker)
 
 
 def test_strict_asks_each_time_by_default(worker: Worker) -> None:
@@ -80,38 +72,14 @@ def test_strict_asks_each_time_by_default(worker: Worker) -> None:
 
 
 def test_own_commits_and_rollbacks(reader: Reader) -> None:
-    manager = reader.cache_manager
-    with manager.request():
-        with manager.begin() as connection:
-            put(connection, "Front", "own")
-            del PageText(reader, "Front").text
-            assert PageText(reader, "Front").text == "own"
-        assert PageText(reader, "Front").text == "own"
-    with manager.request():
-        with pytest.raises(ZeroDivisionError), manager.begin() as connection:
-            put(connection, "Front", "never")
-            del PageText(reader, "Front").text
-            assert PageText(reader, "Front").text == "never"
-            raise ZeroDivisionError
-        assert PageText(reader, "Front").text == "own"
-    assert reader.read("Front") == "own"
+    sees_own_commits_and_rollbacks(reader)
 
 
 def test_committed_while_a_check_is_under_way(
     worker: Worker, reader: Reader, schedule: Schedule
 ) -> None:
     """The header is read before the statement: a commit that comes after it is asked for."""
-    worker.write("Other", "moves the header")
-    schedule(
-        """
-        early   reaches  check: news read, not applied
-        others  ends
-        early   ends
-        """,
-        early=lambda: reader.read("Front"),
-        others=lambda: worker.write("Front", "new"),
-    )
-    assert reader.read("Front") == "new"
+    asks_for_what_comes_during_a_check(reader, worker, schedule)
 
 
 @pytest.mark.parametrize("mode", ["PASSIVE", "FULL", "RESTART", "TRUNCATE"])
