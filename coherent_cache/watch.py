@@ -198,6 +198,14 @@ class EngineWatch:
             transaction.label = left_over.label
             left_over.end(Outcome.UNKNOWN)
         idle = self._idle.get(id(dbapi_connection), _NOT_IDLE)
+        if (
+            last_result(dbapi_connection) is not idle.last_result
+            and in_transaction(self._dialect, dbapi_connection) is False
+        ):
+            # What the driver has executed meanwhile has ended: so SQLAlchemy sets an isolation
+            # level.  (Test: test_g06_read_at_an_isolation_level.)
+            self._note_idle(dbapi_connection)
+            idle = self._idle.get(id(dbapi_connection), _NOT_IDLE)
         transaction.born, transaction.last_result, transaction.changes_before = idle
         for view in views_around(self._core):
             transaction.concerns(view)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import Connection, select, text
 
 from coherent_cache import cached
 
@@ -73,6 +76,35 @@ def test_g06_several_connections_open(worker: Worker, other: Worker) -> None:
         del Own(other).text
         assert elsewhere(lambda: Own(worker).text) == ("new", "new")
         assert Own(worker).text == ("new", "new")
+
+
+@pytest.mark.on("postgresql", "mariadb")
+@pytest.mark.parametrize("isolation", [*LEVELS, "AUTOCOMMIT"])
+@pytest.mark.parametrize("of", ["connection", "engine"])
+def test_g06_read_at_an_isolation_level(worker: Worker, of: str, isolation: str) -> None:
+    """No event tells of the statement that sets it, and it reads and writes nothing: what is read
+    afterwards is everybody's."""
+    worker.write("Front", "text")
+
+    @contextmanager
+    def connect() -> Iterator[Connection]:
+        if of == "engine":
+            with worker.engine.execution_options(isolation_level=isolation).begin() as connection:
+                yield connection
+        else:
+            with worker.engine.connect() as connection:
+                connection.execution_options(isolation_level=isolation)
+                with connection.begin():
+                    yield connection
+
+    def read() -> str | None:
+        with connect() as connection:
+            return connection.scalar(select(page.c.text))
+
+    for _ in range(2):
+        loads = worker.cache_manager.statistics.loads
+        assert worker.cache_manager.get("text", read) == "text"
+    assert worker.cache_manager.statistics.loads == loads
 
 
 def test_g06_a_snapshot_opened_by_a_statement(worker: Worker, other: Worker) -> None:

@@ -47,6 +47,7 @@ def test_g07_parts_do_not_run_into_each_other() -> None:
         ("ab", "c"), ("a", "bc"), ("abc",), (("a", "b"), "c"), (("a",), "b", "c"),
         ("a", "b", "c"), (("a", "b", "c"),), (1, 1), (11,), (1, "1"), (True,), (1,), (1.0,),
         (b"1",), ("1",), ("1,",),
+        (("ä", "ö"),), (("ä,ö",),), (("ä'", "ö"),), (("ä','ö",),), ("ä", "ö"), ("ä][ö",),
     ]  # fmt: skip
     keys = [make_key("menu", *part) for part in parts]
     assert len(set(keys)) == len(parts)

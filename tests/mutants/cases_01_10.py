@@ -128,9 +128,9 @@ MUTANTS = [
     Mutant(
         "a-transaction-counts-from-its-begin",
         "watch.py",
-        "        idle = self._idle.get(id(dbapi_connection), _NOT_IDLE)\n",
+        "        idle = self._idle.get(id(dbapi_connection), _NOT_IDLE)\n        if (",
         "        self._note_idle(dbapi_connection)\n"
-        "        idle = self._idle.get(id(dbapi_connection), _NOT_IDLE)\n",
+        "        idle = self._idle.get(id(dbapi_connection), _NOT_IDLE)\n        if (",
         (
             f"{C06}::test_case_06_snapshot_opened_by_a_begin_listener",
             f"{C06}::test_case_06_written_by_a_begin_listener",
@@ -346,7 +346,10 @@ MUTANTS = [
         "ledger/postgresql.py",
         "            return None  # the anchor is gone\n",
         "            return News(position)\n",
-        (f"{C10}::test_case_10_idle_while_its_row_is_pruned",),
+        (
+            f"{C10}::test_case_10_idle_while_its_row_is_pruned",
+            "guarantees/test_g08_bounded.py::test_g08_pruned[postgresql]",
+        ),
         core=True,
     ),
     Mutant(

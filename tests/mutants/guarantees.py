@@ -267,6 +267,24 @@ MUTANTS = [
         ),
     ),
     Mutant(
+        "an-isolation-level-is-taken-for-something-read",
+        "watch.py",
+        "            self._note_idle(dbapi_connection)\n            idle =",
+        "            idle =",
+        _tests(G06, "g06_read_at_an_isolation_level[mariadb-engine-READ COMMITTED]"),
+    ),
+    Mutant(
+        "what-the-drivers-cursor-reads-is-taken-for-ended",
+        "watch.py",
+        "            and in_transaction(self._dialect, dbapi_connection) is False\n",
+        "            and not in_transaction(self._dialect, dbapi_connection)\n",
+        (
+            "hard_cases/test_case_06_old_snapshot.py"
+            "::test_case_06_snapshot_opened_by_a_begin_listener"
+            "[mariadb-after it-the driver's cursor]",
+        ),
+    ),
+    Mutant(
         "the-label-of-what-it-depends-on-does-not-count",
         "load.py",
         "            self.label = min(self.label, entry.label)\n",
@@ -310,6 +328,13 @@ MUTANTS = [
         "keys.py",
         """        return "'" + _UNREADABLE.sub(_readable_escape, part) + "'\"""",
         "        return _UNREADABLE.sub(_readable_escape, part)",
+        _tests(G07, "g07_parts_do_not_run_into_each_other"),
+    ),
+    Mutant(
+        "plain-text-without-quotes",
+        "keys.py",
+        """            return f"'{part}'\"""",
+        "            return part",
         _tests(G07, "g07_names_that_look_alike", "g07_parts_do_not_run_into_each_other"),
     ),
     Mutant(
@@ -361,17 +386,6 @@ MUTANTS = [
         "or not rows or _Position(*rows[0][:2]) != position",
         "or not rows",
         _tests(G08, "g08_pruned[sqlite-wal]"),
-    ),
-    Mutant(
-        "postgresql-prunes-without-a-floor",
-        "ledger/postgresql.py",
-        "            or anchor_token != anchor.token\n"
-        "            # Restored from a dump that holds the anchor and was made before the newest row "
-        "that\n"
-        "            # was seen (the horizon stayed below it: somebody kept a transaction open).\n"
-        "            or head_token != head.token\n",
-        "",
-        _tests(G08, "g08_pruned[postgresql]"),
     ),
     Mutant(
         "mariadb-prunes-without-a-floor",
