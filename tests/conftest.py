@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from sqlalchemy import URL, text
+from sqlalchemy import URL, Connection, text
+from sqlalchemy.exc import OperationalError
 
 from .databases import (
     REQUIRED,
@@ -77,9 +80,23 @@ def _empty(database: Database) -> None:
             connection.execute(text("DROP SCHEMA public CASCADE"))
             connection.execute(text("CREATE SCHEMA public"))
         else:
+            _end_others_on_mariadb(connection)
             for table in connection.scalars(text("SHOW TABLES")).all():
                 connection.execute(text(f"DROP TABLE `{table}`"))
     engine.dispose()
+
+
+def _end_others_on_mariadb(connection: Connection) -> None:
+    """What the test before has left holds locks named after lanes that are to be made anew."""
+    others = text(
+        "SELECT id FROM information_schema.processlist "
+        "WHERE db = DATABASE() AND id <> CONNECTION_ID()"
+    )
+    while found := connection.scalars(others).all():
+        for session in found:
+            with contextlib.suppress(OperationalError):  # it is gone
+                connection.execute(text(f"KILL {session}"))
+        time.sleep(0.001)
 
 
 @pytest.fixture
