@@ -18,6 +18,10 @@ from .store import Store
 
 _T = TypeVar("_T")
 
+#: After so many checks in a row that found no news, the next ones ask first whether anything at all
+#: was committed, which is cheaper (`Ledger.version`).  If it was that was one statement too many.
+QUIET = 10
+
 
 class Reader:
     """Reads the ledger's news on one side connection and applies them to the store."""
@@ -40,12 +44,16 @@ class Reader:
         # Guards the side connection and the position.  Taken before the store's lock; held
         # during the I/O of a check, and no user code runs while it is held.
         self._mutex = Mutex(side.is_async)
+        self._lock_of_threads = self._mutex.of_threads
         # That of the event loop, when it was looked up: a reader belongs to one.
         self._lock: asyncio.Lock | None = None
         self._position: Any = None
         self._session = 0
         # Read before the newest check that is applied.  Replaced as a whole.
         self._seen: bytes | None = None
+        # The same, of what the database counts; None if it was not asked.
+        self._version: int | None = None
+        self._quiet = 0  # checks in a row without news
         #: How many checks were made, and how long they took together.
         self.checks = 0
         self.seconds = 0.0
@@ -71,14 +79,14 @@ class Reader:
         return seen is not None and self._state() == seen
 
     def _check(self) -> None:
-        with self._mutex.of_threads:
+        with self._lock_of_threads:
             start = time.perf_counter()
-            fresh = not self._side.is_open
+            session = self._side.session
             try:
                 self._read()
             except DBAPIError as error:
                 # A server that closed an idle connection is no news to anyone: ask again.
-                if fresh or not error.connection_invalidated:
+                if self._side.session != session or not error.connection_invalidated:
                     raise
                 self._read()
             self.checks += 1
@@ -151,7 +159,16 @@ class Reader:
         # Before the statement: what is committed after it, or while it is under way, has to be
         # asked for by the next check.  (Test: test_committed_while_a_check_is_under_way.)
         state = self._state()
-        self._apply(self._ledger.read(self._side.run, position), state)
+        version = self._side.version() if self._quiet >= QUIET else None
+        if version is not None and version == self._version and position is not None:
+            self._seen = state
+            return
+        news = self._ledger.read(self._side.run, position)
+        self._apply(news, state)
+        if news.keys or not news.complete or None not in (version, self._version):
+            version, self._quiet = None, 0  # somebody commits
+        self._version = version
+        self._quiet += 1
         if self._side.wants_state:
             self._side.map_state()
 

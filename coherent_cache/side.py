@@ -97,14 +97,33 @@ class SideConnection:
             cursor.execute(statement, parameters)
             rows = cursor.fetchall() if cursor.description is not None else ()
             return Result(rows, cursor.rowcount)
-        except self._driver_error as error:
-            explained = wrapped(self._engine.dialect, error, statement, self._connection)
-            self.close()
-            raise explained from error
-        except BaseException:
-            # A cancelled task, a timeout: an answer may still be on its way.
-            self.close()
+        except BaseException as error:
+            self._give_up(error, statement)
             raise
+
+    def version(self) -> Any:
+        """The figure of `Ledger.version` where `open` was just called; None where there is none."""
+        statement = self._ledger.version
+        if statement is None:
+            return None
+        cursor = self._cursor
+        try:
+            cursor.execute(statement)
+            # All rows, though it is one: a statement that has not ended keeps its snapshot.
+            return cursor.fetchall()[0][0]
+        except BaseException as error:
+            self._give_up(error, statement)
+            raise
+
+    def _give_up(self, error: BaseException, statement: str) -> None:
+        """Close the connection, and raise an error of the driver's as SQLAlchemy wraps it."""
+        # After whatever else, a cancelled task, a timeout: an answer may still be on its way.
+        explained = None
+        if isinstance(error, self._driver_error):
+            explained = wrapped(self._engine.dialect, error, statement, self._connection)
+        self.close()
+        if explained is not None:
+            raise explained from error
 
     def state(self) -> bytes | None:
         """What names the state of SQLite's database, read from shared memory; None where it is

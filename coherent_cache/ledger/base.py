@@ -92,6 +92,9 @@ class Ledger(abc.ABC):
     settles_by_rows = False
     #: Whether the numbers of many rows are written into their INSERT.
     numbers_as_text = True
+    #: A statement with one figure that is cheaper than `question`.  If a connection that commits
+    #: nothing gets the same one twice, nobody has committed anything in between.
+    version: str | None = None
     #: Which rows of the log are invalidations.
     invalidations = "lane >= 0"
 

@@ -8,6 +8,10 @@ No number comes back, since the newest row is never deleted: `choose` and `prune
 newest invalidation, and a mark goes after a newer one was written.  Where rows are deleted by hand
 their token tells.  (AUTOINCREMENT would write one more page at each commit.)
 
+Whether anything was committed at all SQLite tells by its ``data_version``, a figure of the
+connection's own: it is counted up when the connection finds that what it has in its page cache is
+out of date, by which it would read the rows as well.
+
 A position is the newest row seen: its number and its random token.  Each reading begins *with*
 that row.  If it is gone, rows after it may have been pruned; if its token is another, the file
 was restored from an older state and went another way: then the reading does not join the last.
@@ -56,6 +60,9 @@ class SQLiteLedger(Ledger):
             f"SELECT generation, token, {self.key_column} FROM {self.log_name} "
             f"WHERE generation >= ? ORDER BY generation LIMIT {NEWS_LIMIT + 2}"
         )
+        schema = tables.log.schema
+        of = "" if schema is None else f"{dialect.identifier_preparer.quote_schema(schema)}."
+        self.version = f"PRAGMA {of}data_version"
 
     def question(self, position: _Position) -> Question:
         """See `Ledger.question`."""

@@ -5,6 +5,7 @@ from .mutant import Mutant
 GETTERS = "test_getters.py"
 FIRST = "test_first_read.py"
 COMPILED = "test_compiled.py"
+QUIET = "test_quiet_checks.py"
 
 
 def _written_out(name: str, old: str, test: str, new: str = "") -> list[Mutant]:
@@ -276,5 +277,36 @@ MUTANTS = [
         '    if getattr(dbapi_connection, "prepare_threshold", None) is None:\n',
         "    if False:\n",
         ("test_libpq.py::test_nothing_is_prepared_where_the_application_forbids_it",),
+    ),
+    Mutant(
+        "the-version-is-newer-than-the-rows",
+        "reader.py",
+        "        news = self._ledger.read(self._side.run, position)\n        self._apply",
+        "        news = self._ledger.read(self._side.run, position)\n"
+        "        version = self._side.version() if version is not None else None\n"
+        "        self._apply",
+        (f"{QUIET}::test_committed_while_a_check_is_under_way",),
+        core=True,
+    ),
+    Mutant(
+        "the-version-of-any-connection",
+        "reader.py",
+        "version == self._version and position is not None:",
+        "version == self._version:",
+        (f"{QUIET}::test_the_version_of_another_connection",),
+    ),
+    Mutant(
+        "the-version-of-another-file",
+        "ledger/sqlite.py",
+        '        self.version = f"PRAGMA {of}data_version"\n',
+        '        self.version = "PRAGMA main.data_version"\n',
+        (f"{QUIET}::test_a_ledger_in_an_attached_file",),
+    ),
+    Mutant(
+        "the-version-is-asked-for-where-others-commit",
+        "reader.py",
+        "None not in (version, self._version)",
+        "False",
+        (f"{QUIET}::test_where_others_commit_rows_are_asked_for_at_once",),
     ),
 ]
