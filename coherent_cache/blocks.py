@@ -125,7 +125,7 @@ class ConnectBlock(_Block):
 
     def _existing(self) -> Connection | None:
         scope = current_scope()
-        for session in scope.sessions():
+        for session in scope.near_sessions():
             # What the session is about to write belongs to what its own request sees.
             if self._sessions.has_pending(session, current_owner()) and not session._flushing:
                 session.flush()
@@ -134,7 +134,9 @@ class ConnectBlock(_Block):
             connection: Connection | None = transaction.watch.connection_of(transaction)
             if connection is None or connection.engine.pool is not self._core.engine.pool:
                 continue
-            if transaction.owner != current_owner() and not _handed_over(transaction):
+            if current_owner() not in (transaction.owner, transaction.last_user) and not (
+                _handed_over(transaction)
+            ):
                 continue
             if transaction.joinable:
                 return connection
@@ -177,7 +179,7 @@ def _handed_over(transaction: Transaction) -> bool:
     """Whether a transaction that another one began is where our request's own data are.
 
     A framework may begin a session in one thread of its pool and go on with it in another.
-    A clean transaction is left to the one who began it, and so is any of another task: a
+    A clean transaction is left to those who work with it, and so is any of another task: a
     connection is not for two at a time.
     """
     return isinstance(transaction.owner, int) and (transaction.dirty or bool(transaction.pending()))

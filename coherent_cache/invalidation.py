@@ -41,28 +41,31 @@ class Invalidator:
         """See `CacheManager.invalidate`."""
         scope = current_scope()
         views = list(views_around(self._core))
-        # Others may be another task's, which is no business of the request but for these keys.
-        own = scope.transactions(self._core) if views else []
         given = connection is not None or session is not None
         connections: Sequence[Taken] = ()
         sessions: Sequence[Session] = ()
         waiting: list[Session] = []
+        far: list[Session] = []
         if connection is not None:
             sync_connection = _sync_connection(connection)
             found = self._core.transaction_of(sync_connection)
             targets = [found] if found is not None and found.watch.carries(found) else []
+            carried = bool(targets)
             connections = self._pooled(sync_connection)
         elif session is not None:
             sync = _sync_session(session)
             targets = self._transactions_of(sync)
             waiting = [] if targets or self._commits_by_itself(sync) else [sync]
+            carried = bool(targets) or any(s.in_transaction() for s in waiting)
         else:
-            targets, waiting = self._open_here()
-            if targets or waiting:
+            targets, waiting, far, carried = self._open_here()
+            if carried:
                 connections, sessions = scope.near_connections(self._core), scope.near_sessions()
             else:
                 scope.leave_unclaimed(self._core, keys)
                 connections, sessions = scope.connections(self._core), scope.sessions()
+        # Others may be another task's, which is no business of the request but for these keys.
+        own = scope.transactions(self._core) if views else []
         # Where the request has a transaction that carries the keys, the write is in that one.  What
         # becomes of them in another's is its own business: it may go on after this one was undone,
         # and the request would see a second value.
@@ -77,23 +80,32 @@ class Invalidator:
                     transaction.concerns(view)
                 elif alone:
                     transaction.concerns(view, keys)
-        for waiting_session in waiting:
-            self._sessions.invalidate(waiting_session, keys)
+        for each in waiting:
+            self._sessions.invalidate(each, keys)
+        for each in far:
+            self._sessions.invalidate(each, keys, own=False)
         for view in views:
             view.forget(keys)
-        if not targets and not any(s.in_transaction() for s in waiting):
+        if not carried:
             self._core.invalidate_now(sorted(keys))
         self._also_with_the_next(keys, connections, sessions)
 
     @point(after="del: transactions found, nothing pending")
-    def _open_here(self) -> tuple[list[Transaction], list[Session]]:
-        """The transactions of this context that can carry an invalidation, and the sessions that
-        are in one but have no connection yet."""
+    def _open_here(self) -> tuple[list[Transaction], list[Session], list[Session], bool]:
+        """The transactions of this context that can carry an invalidation; the sessions that are
+        in one but have no connection yet, near ones and far ones; and whether one is near.
+
+        Outside a request all may be those of other threads or tasks, which have a copy of the same
+        context: then an invalidation that is meant is theirs as well, and one that is not may be
+        rolled back with them.  (Test: test_a_del_beside_a_job_that_rolls_back.)
+        """
         if self._source is not None:
             self._source.notice()
         scope = current_scope()
+        near, near_sessions = scope.transactions(self._core), scope.near_sessions()
         targets = [t for t in scope.all_transactions(self._core) if t.watch.carries(t)]
         waiting: list[Session] = []
+        far: list[Session] = []
         for session in scope.sessions():
             found = self._transactions_of(session)
             targets += [t for t in found if t not in targets]
@@ -103,8 +115,9 @@ class Invalidator:
                 and self._sessions.may_carry(session)
                 and not self._commits_by_itself(session)
             ):
-                waiting.append(session)
-        return targets, waiting
+                (waiting if session in near_sessions else far).append(session)
+        carried = bool(waiting) or any(transaction in near for transaction in targets)
+        return targets, waiting, far, carried
 
     def _also_with_the_next(
         self,

@@ -173,9 +173,10 @@ class Loader:
         view, scope, unrest = read.view, read.scope, self._core.unrest
         if view.calm is unrest or view.scope is not scope or not view.checked:
             return
-        # Also the transactions of other threads and tasks.  One of a `ConnectionSource` that nobody
-        # has noticed has nothing either, since a `del` and a load notice it; and if one that has
-        # nothing ends without a word, nothing becomes of it.
+        # Also those of other threads and tasks, since the note is for all who have the view.  A
+        # transaction of a `ConnectionSource` that nobody has noticed has nothing either, since a
+        # `del` and a load notice it; and if one that has nothing ends without a word, nothing
+        # becomes of it.
         if all(t.is_calm for t in scope.all_transactions(self._core)) and all(
             self._sessions.is_calm(session) for session in scope.sessions()
         ):
@@ -190,8 +191,10 @@ class Loader:
 
     def _hides(self, scope: Scope, keys: frozenset[str]) -> bool:
         """Whether a transaction or session around the caller has invalidated one of *keys*."""
+        # Near: what waits with the session of a job that has a copy of the same context is its own,
+        # and a value that is hidden is not kept.  (Test: test_g02_a_job_beside_it_uses_a_session.)
         return any(t.hides(keys) for t in scope.transactions(self._core)) or any(
-            self._sessions.hides(session, keys) for session in scope.sessions()
+            self._sessions.hides(session, keys) for session in scope.near_sessions()
         )
 
     def _is_alone(self, read: _Read) -> bool:

@@ -10,7 +10,7 @@ import os
 import weakref
 from collections.abc import Iterator
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from sqlalchemy import PoolProxiedConnection
 from sqlalchemy.orm import Session
@@ -23,8 +23,6 @@ from .view import View
 if TYPE_CHECKING:
     from .watch import EngineWatch
 
-_T = TypeVar("_T")
-
 #: A connection of a pool, and the one who watches its engine.
 Taken: TypeAlias = "tuple[PoolProxiedConnection, EngineWatch]"
 _ANYBODY = object()
@@ -36,7 +34,8 @@ class Scope:
 
     A request's scope is one for all its threads and tasks.  Outside a request contexts are also
     inherited by tasks that have nothing to do with each other; there everybody has his own
-    transactions only, but an invalidation goes to all of them: one too many costs a reload.
+    transactions only, those that he began or executed something in, but an invalidation goes to
+    all of them: one too many costs a reload.
     """
 
     # No lock: each change is one operation on a dict, and whoever walks over one takes a copy
@@ -48,8 +47,8 @@ class Scope:
         self.parent = parent
         self._request = request
         self.transactions_here: dict[Transaction, None] = {}
-        # → the thread or task that took it
-        self.sessions_here: dict[weakref.ref[Session], object] = {}
+        # → the threads or tasks that work with it
+        self.sessions_here: dict[weakref.ref[Session], frozenset[object]] = {}
         # By connection and the one who watches its engine.
         self._connections: dict[_TakenRef, object] = {}
         # In a request: what a `del` has named and no commit of the request has carried yet.
@@ -88,7 +87,19 @@ class Scope:
 
     def add_session(self, session: Session) -> None:
         """An ORM session began a transaction of its own in this context."""
-        _note(self.sessions_here, session, current_owner())
+        self.sessions_here[weakref.ref(session)] = frozenset((current_owner(),))
+        for reference in list(self.sessions_here):
+            if reference() is None:
+                self.sessions_here.pop(reference, None)
+
+    def share_session(self, session: Session, transaction: Transaction) -> None:
+        """An ORM session has begun *transaction*, which all work in who work with the session."""
+        reference = weakref.ref(session)
+        if reference in self.sessions_here:
+            self.sessions_here[reference] |= {current_owner()}
+        else:
+            self.add_session(session)
+        transaction.users |= self.sessions_here[reference]
 
     def add_connection(self, pooled: PoolProxiedConnection, watch: EngineWatch) -> None:
         """A connection was taken, in this context, from the pool that *watch* knows."""
@@ -102,8 +113,8 @@ class Scope:
         scopes before outer ones."""
         found = self._of(manager)
         if found and not self._request:
-            owner = current_owner()
-            found = [transaction for transaction in found if transaction.owner == owner]
+            user = current_owner()
+            found = [transaction for transaction in found if transaction.is_used_by(user)]
         return found if self.parent is None else found + self.parent.transactions(manager)
 
     def all_transactions(self, manager: Any) -> list[Transaction]:
@@ -156,24 +167,19 @@ class Scope:
         return found
 
 
-def _note(references: dict[weakref.ref[_T], object], item: _T, owner: object) -> None:
-    """Add *item*, and drop those that are no more."""
-    references[weakref.ref(item)] = owner
-    for reference in list(references):
-        if reference() is None:
-            references.pop(reference, None)
-
-
-def _own(references: dict[weakref.ref[_T], object]) -> list[_T]:
-    if not references:
+def _own(sessions: dict[weakref.ref[Session], frozenset[object]]) -> list[Session]:
+    if not sessions:
         return []
     this = current_owner()
-    of_this = {ref: owner for ref, owner in list(references.items()) if owner == this}
-    return _living(of_this)
+    return [
+        session
+        for reference, users in list(sessions.items())
+        if this in users and (session := reference()) is not None
+    ]
 
 
-def _living(references: dict[weakref.ref[_T], object]) -> list[_T]:
-    return [found for each in list(references) if (found := each()) is not None]
+def _living(sessions: dict[weakref.ref[Session], frozenset[object]]) -> list[Session]:
+    return [found for each in list(sessions) if (found := each()) is not None]
 
 
 class ViewFrame:

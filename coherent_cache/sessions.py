@@ -70,9 +70,12 @@ class SessionWatch:
         """Whether *session* may come to write to the manager's engine."""
         return _may_bind(session, self._core.engine)
 
-    def invalidate(self, session: Session, keys: Iterable[str]) -> None:
-        """Let *keys* wait with the session's innermost transaction, or for its next one."""
-        self._owners[session] = current_owner()
+    def invalidate(self, session: Session, keys: Iterable[str], *, own: bool = True) -> None:
+        """Let *keys* wait with the session's innermost transaction, or for its next one.
+
+        *own* says whether it may be the caller's to flush."""
+        if own:
+            self._owners[session] = current_owner()
         transaction = session.get_nested_transaction() or session.get_transaction()
         if transaction is not None:
             self._pending.setdefault(transaction, set()).update(keys)
@@ -108,11 +111,20 @@ class SessionWatch:
         retriever reads it, and the session rolls back; or an object was loaded before another
         process committed.  (Tests: test_case_02_orm_*, test_case_06_object_*.)
         """
-        for session in current_scope().sessions():
+        scope = current_scope()
+        near = scope.near_sessions()
+        for session in scope.sessions():
             if not (session.identity_map or session.new) or not self.may_carry(session):
                 continue
             if session.identity_map:
                 load.label = min(load.label, self._labels.get(session, -1))
+            if session not in near:
+                # Its own thread or task may be using its connection: nothing is asked there.  Nor
+                # can the value be kept with its transaction, where the caller does not look.
+                # (Test: test_g02_a_job_beside_it_uses_a_session.)
+                if self._may_have_changed(session):
+                    load.owners.add(Outcome.UNKNOWN)
+                continue
             changed = bool(session.new or session.deleted) or any(
                 session.is_modified(each) for each in session.dirty
             )
@@ -125,6 +137,16 @@ class SessionWatch:
                     load.owners.add(transaction)
             if changed and not transactions:
                 load.owners.add(Outcome.UNKNOWN)
+
+    def _may_have_changed(self, session: Session) -> bool:
+        """Whether a session that others use may have objects that are not committed."""
+        found = [self._core.transaction_of(c) for c in self.connections_of(session)]
+        if any(transaction is not None and transaction.dirty for transaction in found):
+            return True
+        try:
+            return bool(session.new or session.deleted or session.identity_map.check_modified())
+        except RuntimeError:  # it is being changed at this moment
+            return True
 
     # Events
 
@@ -147,7 +169,7 @@ class SessionWatch:
         self._label(session, found)
         self._connections.setdefault(session, weakref.WeakSet()).add(connection)
         # A session opened elsewhere: what works with it here works in its transaction.
-        current_scope().add_session(session)
+        current_scope().share_session(session, found)
         if self._pending:  # and what waits with it, waits here too
             self._core.stir()
         if found.watch.carries(found):

@@ -76,6 +76,7 @@ class SourceWatch:
                 found.concerns(view)
             current_scope().add(found)
             self._transactions[id(connection)] = found
+        found.note_user(current_owner())
         return found
 
     def touch(self, load: Load) -> None:

@@ -94,6 +94,10 @@ class Transaction:
 
     #: The thread or task that began it.
     owner: object = None
+    #: Others that have worked in it.
+    users: frozenset[object] = frozenset()
+    #: Who has executed something in it last.
+    last_user: object = None
     #: `Store.label` before the first statement, which may have opened the snapshot.
     label: int | None = None
     #: The driver has said that it is open.
@@ -139,6 +143,19 @@ class Transaction:
         #: invalidated with it: which.  Replaced, not changed.
         self._views: dict[View, frozenset[str] | None] = {}
         self._levels = [_Level(None)]
+
+    def is_used_by(self, who: object) -> bool:
+        """Whether *who*, a thread or task, began it or has worked in it."""
+        return who == self.owner or who in self.users
+
+    def note_user(self, who: object) -> None:
+        """*who* executes something in it, to whom it may have been handed (`asyncio.wait_for` makes
+        a task of what it waits for).
+
+        (Tests: test_a_del_of_one_who_was_handed_the_transaction, test_async_*_handed_*.)"""
+        self.last_user = who
+        if not self.is_used_by(who):
+            self.users |= {who}
 
     @property
     def is_open(self) -> bool:

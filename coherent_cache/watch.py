@@ -240,6 +240,7 @@ class EngineWatch:
             transaction.locked = bool(effect.name)
             return
         transaction.executed = True
+        transaction.note_user(current_owner())
         load = current_load.get()
         if load is not None:
             load.touch(transaction, label)

@@ -167,6 +167,38 @@ def test_async_session(worker: Worker, how: str) -> None:
     run(worker.database, story, 2)
 
 
+@pytest.mark.parametrize("first", ["nothing", "a statement", "a flushed row"])
+def test_async_a_del_in_a_task_that_was_handed_the_session(worker: Worker, first: str) -> None:
+    """As in ``asyncio.wait_for(change(session), 5)``, which makes a task of what it waits for."""
+
+    async def story(here: AsyncWorker, there: AsyncWorker) -> None:
+        async def change(session: AsyncSession) -> None:
+            await insert(session, "A")
+            del here.names
+            assert await here.names == {"A"} | before
+
+        for end in ("rollback", "commit"):
+            async with AsyncSession(here.engine) as session:
+                await session.begin()
+                before = set()
+                if first == "a statement":
+                    await session.execute(text("SELECT 1"))
+                elif first == "a flushed row":
+                    await insert(session, "B")
+                    del here.names
+                    before = {"B"}
+                await asyncio.create_task(change(session))
+                assert await there.names == frozenset()
+                await (session.commit() if end == "commit" else session.rollback())
+                assert (
+                    await here.names
+                    == await there.names
+                    == ({"A"} | before if end == "commit" else set())
+                )
+
+    run(worker.database, story, 2)
+
+
 def test_async_run_sync(worker: Worker) -> None:
     """A synchronous attribute works where synchronous code does: in ``run_sync``."""
 

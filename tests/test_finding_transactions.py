@@ -9,13 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, event, insert, select
+from sqlalchemy import Connection, event, insert, select, text
 from sqlalchemy.orm import Session
 
 from coherent_cache import cached
 
 from .hard_cases.support import Page
-from .workers import PageText, Wiki, Worker, page
+from .workers import PageText, Wiki, Worker, page, put
 
 NEW = insert(page).values(name="a", text="", version=0)
 
@@ -153,6 +153,108 @@ def test_a_del_that_reached_anothers_transaction(worker: Worker) -> None:
         both = [pool.submit(contextvars.copy_context().run, f) for f in (job, request)]
         for one in both:
             one.result()
+
+
+@pytest.mark.on("postgresql", "mariadb", "sqlite-wal")
+@pytest.mark.parametrize("job", ["a transaction", "a session", "a session without a connection"])
+@pytest.mark.parametrize(
+    ("order", "within"),
+    [
+        ("after the commit", "a request"),
+        ("after the commit", "none"),
+        # With none nobody knows of a connection that is to come.
+        ("before the write", "a request"),
+    ],
+)
+def test_a_del_beside_a_job_that_rolls_back(
+    worker: Worker, other: Worker, job: str, order: str, within: str
+) -> None:
+    """A thread or task with a copy of the same context has something open, which is all that the
+    `del` finds.  It may be meant; what is invalidated is not left to what becomes of it."""
+    worker.write("Front", "one")
+    assert other.read("Front") == worker.read("Front") == "one"
+
+    def begin() -> Any:
+        if job == "a transaction":
+            connection = worker.engine.connect()
+            connection.execute(text("SELECT 1"))
+            return connection
+        session = Session(worker.engine)
+        session.begin()
+        if job == "a session":
+            session.execute(text("SELECT 1"))
+        return session
+
+    def change() -> None:
+        if order == "before the write":
+            del PageText(worker, "Front").text
+            assert other.read("Front") == "one"
+        with worker.engine.begin() as connection:
+            put(connection, "Front", "two")
+        if order == "after the commit":
+            del PageText(worker, "Front").text
+
+    with ThreadPoolExecutor(1) as pool:
+        opened = pool.submit(contextvars.copy_context().run, begin).result()
+        if within == "none":
+            change()
+        else:
+            with worker.cache_manager.request():
+                change()
+                assert PageText(worker, "Front").text == "two"
+        assert worker.read("Front") == other.read("Front") == "two"
+        opened.rollback()
+        opened.close()
+    assert worker.read("Front") == other.read("Front") == "two"
+
+
+def number_of_rows(worker: Worker) -> Any:
+    with worker.engine.connect() as connection:
+        return connection.scalar(text("SELECT count(*) FROM cache"))
+
+
+@pytest.mark.on("postgresql", "mariadb", "sqlite-wal")
+@pytest.mark.parametrize("with_", ["connection", "session", "session that only began"])
+@pytest.mark.parametrize("end", ["commit", "rollback"])
+def test_a_del_of_one_who_was_handed_the_transaction(
+    worker: Worker, other: Worker, with_: str, end: str
+) -> None:
+    """A thread with a copy of the context writes in a transaction that another one began, outside
+    any request: its `del` is in there, where it sees what it wrote, and nobody else does."""
+    worker.write("Front", "one")
+    assert other.read("Front") == worker.read("Front") == "one"
+    before = number_of_rows(worker)
+
+    def change(handed: Any) -> None:
+        put(handed, "Front", "two")
+        del PageText(worker, "Front").text
+        assert worker.read("Front") == "two"
+        assert other.read("Front") == "one"
+
+    handed = worker.engine.connect() if with_ == "connection" else Session(worker.engine)
+    with ThreadPoolExecutor(1) as pool, handed:
+        handed.begin()
+        if with_ == "session":
+            handed.execute(text("SELECT 1"))
+        pool.submit(contextvars.copy_context().run, change, handed).result()
+        assert worker.read("Front") == "two"
+        assert other.read("Front") == "one"
+        assert number_of_rows(worker) == before
+        handed.commit() if end == "commit" else handed.rollback()
+    expected = "two" if end == "commit" else "one"
+    assert worker.read("Front") == other.read("Front") == expected
+
+
+@pytest.mark.on("postgresql", "mariadb", "sqlite-wal")
+def test_a_del_beside_a_session_of_its_own_that_another_went_on_with(worker: Worker) -> None:
+    """A session's transaction is the session's, whoever executed its first statement."""
+    worker.write("Front", "one")
+    with ThreadPoolExecutor(1) as pool, Session(worker.engine) as session:
+        session.begin()
+        pool.submit(contextvars.copy_context().run, put, session, "Front", "two").result()
+        del PageText(worker, "Front").text  # on SQLite nobody else could write now
+        session.commit()
+    assert worker.read("Front") == "two"
 
 
 @pytest.mark.on("postgresql", "mariadb")

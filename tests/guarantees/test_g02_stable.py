@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from contextvars import copy_context
+from functools import partial
 from typing import Any
 
 import pytest
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from coherent_cache import CacheManager, cached
 
+from ..hard_cases.support import Page
 from ..workers import PageText, Worker, page, put
 from .helpers import begin_with, elsewhere
 
@@ -150,3 +154,39 @@ def test_g02_a_value_from_a_replica_is_the_requests(worker: Worker) -> None:
     with manager.request():
         assert found.text == "two"  # and nobody else's
     assert found.calls == 2
+
+
+@pytest.mark.on("postgresql", "mariadb", "sqlite-wal")
+@pytest.mark.parametrize("job", ["lets a del wait", "writes rows", "changes an object"])
+def test_g02_a_job_beside_it_uses_a_session(worker: Worker, other: Worker, job: str) -> None:
+    """A thread or task outside any request, which began with a copy of the same context: its
+    session is not the request's."""
+    if worker.database.is_sqlite and job == "writes rows":
+        pytest.skip("nobody else could write")
+    other.write("Front", "one")
+    other.write("Back", "one")
+    assert worker.read("Front") == "one"  # from here on the context has a scope
+
+    def begin() -> Session:
+        session = Session(worker.engine)
+        if job == "lets a del wait":
+            session.begin()
+            del PageText(worker, "Front").text
+            return session
+        row = session.info["row"] = session.get_one(Page, "Back")
+        row.text = "the job's"
+        if job == "writes rows":
+            session.flush()
+        return session
+
+    session = elsewhere(partial(copy_context().run, begin))
+    worker.cache_manager.evict()
+    try:
+        with worker.cache_manager.request():
+            assert PageText(worker, "Front").text == "one"
+            other.write("Front", "two")
+            assert PageText(worker, "Front").text == "one"
+        assert worker.read("Front") == "two"
+    finally:
+        session.rollback()
+        session.close()

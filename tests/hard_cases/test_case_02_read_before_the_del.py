@@ -9,6 +9,8 @@ everybody after it: no invalidation will ever remove it.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextvars import copy_context
+from functools import partial
 from typing import Any
 
 import pytest
@@ -351,6 +353,22 @@ def test_case_02_orm_object_flushed(worker: Worker) -> None:
         assert in_thread(lambda: orm_read(worker)) == "old"
         session.rollback()
         assert OrmText(worker, session).text == "old"
+    assert orm_read(worker) == "old"
+
+
+@pytest.mark.parametrize("flushed", [False, True])
+def test_case_02_orm_object_in_another_thread(worker: Worker, flushed: bool) -> None:
+    # A thread with a copy of the context finds the object in the session that was handed to it,
+    # and executes nothing.
+    orm_write(worker, "old")
+    worker.read("Another")  # so that the session is no older than the write
+    with Session(worker.engine) as session:
+        session.get_one(Page, "Front").text = "never"
+        if flushed:
+            session.flush()
+        read = partial(copy_context().run, lambda: OrmText(worker, session).text)
+        assert in_thread(read) == "never"
+        session.rollback()
     assert orm_read(worker) == "old"
 
 

@@ -8,6 +8,7 @@ protocol, each by its quickest test; ``--table`` writes docs/mutants.md.
 from . import (
     cases_01_10,
     cases_11_20,
+    contexts,
     guarantees,
     one_host,
     reading,
@@ -22,6 +23,7 @@ from .mutant import Mutant
 MUTANTS: list[Mutant] = [
     *cases_01_10.MUTANTS,
     *cases_11_20.MUTANTS,
+    *contexts.MUTANTS,
     *guarantees.MUTANTS,
     *one_host.MUTANTS,
     *reading.MUTANTS,

@@ -1,0 +1,74 @@
+"""Protections of whose transaction it is, where contexts are inherited."""
+
+from __future__ import annotations
+
+from .mutant import Mutant
+
+FINDING = "test_finding_transactions.py"
+JOB = ("guarantees/test_g02_stable.py::test_g02_a_job_beside_it_uses_a_session",)
+BESIDE = (f"{FINDING}::test_a_del_beside_a_job_that_rolls_back",)
+HANDED = (f"{FINDING}::test_a_del_of_one_who_was_handed_the_transaction",)
+WENT_ON = (f"{FINDING}::test_a_del_beside_a_session_of_its_own_that_another_went_on_with",)
+OBJECT = (
+    "hard_cases/test_case_02_read_before_the_del.py::test_case_02_orm_object_in_another_thread",
+)
+TASK = ("test_async.py::test_async_a_del_in_a_task_that_was_handed_the_session",)
+
+MUTANTS = [
+    Mutant(
+        "what-waits-with-a-jobs-session-hides",
+        "loading.py",
+        "self._sessions.hides(session, keys) for session in scope.near_sessions()",
+        "self._sessions.hides(session, keys) for session in scope.sessions()",
+        JOB,
+    ),
+    Mutant(
+        "a-value-is-kept-with-a-jobs-transaction",
+        "sessions.py",
+        "            if session not in near:\n",
+        "            if False:\n",
+        JOB,
+    ),
+    Mutant(
+        "a-jobs-object-is-as-good-as-a-row",
+        "sessions.py",
+        "                if self._may_have_changed(session):\n",
+        "                if False:\n",
+        OBJECT,
+    ),
+    Mutant(
+        "a-del-is-left-to-a-job",
+        "invalidation.py",
+        "        carried = bool(waiting) or any(transaction in near for transaction in targets)\n",
+        "        carried = bool(waiting) or bool(far) or bool(targets)\n",
+        BESIDE,
+    ),
+    Mutant(
+        "who-executes-in-a-transaction-does-not-work-in-it",
+        "watch.py",
+        "        transaction.note_user(current_owner())\n",
+        "        pass\n",
+        HANDED + TASK,
+    ),
+    Mutant(
+        "a-session-is-his-who-used-it-last",
+        "scope.py",
+        "            self.sessions_here[reference] |= {current_owner()}\n",
+        "            self.add_session(session)\n",
+        WENT_ON,
+    ),
+    Mutant(
+        "the-sessions-transaction-is-another-ones",
+        "scope.py",
+        "        transaction.users |= self.sessions_here[reference]\n",
+        "",
+        HANDED,
+    ),
+    Mutant(
+        "a-connection-is-not-lent-to-whom-it-was-handed",
+        "blocks.py",
+        "not in (transaction.owner, transaction.last_user)",
+        "not in (transaction.owner,)",
+        TASK,
+    ),
+]
