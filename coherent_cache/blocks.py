@@ -134,9 +134,7 @@ class ConnectBlock(_Block):
             connection: Connection | None = transaction.watch.connection_of(transaction)
             if connection is None or connection.engine.pool is not self._core.engine.pool:
                 continue
-            if current_owner() not in (transaction.owner, transaction.last_user) and not (
-                _handed_over(transaction)
-            ):
+            if not _is_at_hand(transaction):
                 continue
             if transaction.joinable:
                 return connection
@@ -175,11 +173,14 @@ class ConnectBlock(_Block):
         return engine.connect()
 
 
-def _handed_over(transaction: Transaction) -> bool:
-    """Whether a transaction that another one began is where our request's own data are.
+def _is_at_hand(transaction: Transaction) -> bool:
+    """Whether the caller began *transaction* or has executed something in it last, or it is where
+    the request's own data are although another one began it.
 
     A framework may begin a session in one thread of its pool and go on with it in another.
     A clean transaction is left to those who work with it, and so is any of another task: a
     connection is not for two at a time.
     """
+    if current_owner() in (transaction.owner, transaction.last_user):
+        return True
     return isinstance(transaction.owner, int) and (transaction.dirty or bool(transaction.pending()))

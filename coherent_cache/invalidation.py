@@ -45,45 +45,47 @@ class Invalidator:
         connections: Sequence[Taken] = ()
         sessions: Sequence[Session] = ()
         waiting: list[Session] = []
-        far: list[Session] = []
         if connection is not None:
             sync_connection = _sync_connection(connection)
             found = self._core.transaction_of(sync_connection)
             targets = [found] if found is not None and found.watch.carries(found) else []
-            carried = bool(targets)
             connections = self._pooled(sync_connection)
         elif session is not None:
             sync = _sync_session(session)
             targets = self._transactions_of(sync)
             waiting = [] if targets or self._commits_by_itself(sync) else [sync]
-            carried = bool(targets) or any(s.in_transaction() for s in waiting)
         else:
-            targets, waiting, far, carried = self._open_here()
-            if carried:
-                connections, sessions = scope.near_connections(self._core), scope.near_sessions()
-            else:
-                scope.leave_unclaimed(self._core, keys)
-                connections, sessions = scope.connections(self._core), scope.sessions()
+            targets, waiting = self._open_here()
         # Others may be another task's, which is no business of the request but for these keys.
-        own = scope.transactions(self._core) if views else []
+        near, near_sessions = scope.transactions(self._core), scope.near_sessions()
         # Where the request has a transaction that carries the keys, the write is in that one.  What
         # becomes of them in another's is its own business: it may go on after this one was undone,
         # and the request would see a second value.
         # (Test: test_a_del_that_was_undone_here_and_stays_in_anothers_transaction.)
-        alone = not own or not any(transaction in own for transaction in targets)
+        alone = not any(transaction in near for transaction in targets)
+        if given:
+            carried = bool(targets) or any(s.in_transaction() for s in waiting)
+        else:
+            # Outside a request all may be those of other threads or tasks, which have a copy of the
+            # same context: an invalidation that is meant is theirs as well, and one that is not may
+            # be rolled back with them.  (Test: test_a_del_beside_a_job_that_rolls_back.)
+            carried = not alone or any(s in near_sessions for s in waiting)
+            if carried:
+                connections, sessions = scope.near_connections(self._core), near_sessions
+            else:
+                scope.leave_unclaimed(self._core, keys)
+                connections, sessions = scope.connections(self._core), scope.sessions()
         for transaction in targets:
             transaction.invalidate(keys)
             if self._source is not None and transaction.watch is self._source:
                 self._source.write(transaction, sorted(keys))
             for view in views:
-                if given or transaction in own:
+                if given or transaction in near:
                     transaction.concerns(view)
                 elif alone:
                     transaction.concerns(view, keys)
         for each in waiting:
-            self._sessions.invalidate(each, keys)
-        for each in far:
-            self._sessions.invalidate(each, keys, own=False)
+            self._sessions.invalidate(each, keys, own=given or each in near_sessions)
         for view in views:
             view.forget(keys)
         if not carried:
@@ -91,21 +93,14 @@ class Invalidator:
         self._also_with_the_next(keys, connections, sessions)
 
     @point(after="del: transactions found, nothing pending")
-    def _open_here(self) -> tuple[list[Transaction], list[Session], list[Session], bool]:
-        """The transactions of this context that can carry an invalidation; the sessions that are
-        in one but have no connection yet, near ones and far ones; and whether one is near.
-
-        Outside a request all may be those of other threads or tasks, which have a copy of the same
-        context: then an invalidation that is meant is theirs as well, and one that is not may be
-        rolled back with them.  (Test: test_a_del_beside_a_job_that_rolls_back.)
-        """
+    def _open_here(self) -> tuple[list[Transaction], list[Session]]:
+        """The transactions of this context that can carry an invalidation, and the sessions that
+        are in one but have no connection yet."""
         if self._source is not None:
             self._source.notice()
         scope = current_scope()
-        near, near_sessions = scope.transactions(self._core), scope.near_sessions()
         targets = [t for t in scope.all_transactions(self._core) if t.watch.carries(t)]
         waiting: list[Session] = []
-        far: list[Session] = []
         for session in scope.sessions():
             found = self._transactions_of(session)
             targets += [t for t in found if t not in targets]
@@ -115,9 +110,8 @@ class Invalidator:
                 and self._sessions.may_carry(session)
                 and not self._commits_by_itself(session)
             ):
-                (waiting if session in near_sessions else far).append(session)
-        carried = bool(waiting) or any(transaction in near for transaction in targets)
-        return targets, waiting, far, carried
+                waiting.append(session)
+        return targets, waiting
 
     def _also_with_the_next(
         self,
@@ -149,15 +143,12 @@ class Invalidator:
     def _commits_by_itself(self, session: Session) -> bool:
         """Whether *session* has a connection in autocommit mode: its writes are committed already,
         whatever the session will say.  (Test: test_case_19_session.)"""
-        connections = self._sessions.connections_of(session)
         return session.in_transaction() and any(
-            transaction is not None and not transaction.prepared
-            for transaction in map(self._core.transaction_of, connections)
+            not transaction.prepared for transaction in self._sessions.transactions_of(session)
         )
 
     def _transactions_of(self, session: Session) -> list[Transaction]:
-        found = [self._core.transaction_of(c) for c in self._sessions.connections_of(session)]
-        return [t for t in found if t is not None and t.watch.carries(t)]
+        return [t for t in self._sessions.transactions_of(session) if t.watch.carries(t)]
 
 
 def _sync_connection(connection: AnyConnection) -> Connection:

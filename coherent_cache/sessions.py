@@ -62,9 +62,11 @@ class SessionWatch:
 
     # What the manager asks
 
-    def connections_of(self, session: Session) -> list[Connection]:
-        """The connections of the manager's that *session* has a transaction open on."""
-        return [c for c in self._connections.get(session, ()) if not c.closed]
+    def transactions_of(self, session: Session) -> list[Transaction]:
+        """The manager's transactions that *session* has open."""
+        connections = [c for c in self._connections.get(session, ()) if not c.closed]
+        found = [self._core.transaction_of(connection) for connection in connections]
+        return [transaction for transaction in found if transaction is not None]
 
     def may_carry(self, session: Session) -> bool:
         """Whether *session* may come to write to the manager's engine."""
@@ -128,8 +130,7 @@ class SessionWatch:
             changed = bool(session.new or session.deleted) or any(
                 session.is_modified(each) for each in session.dirty
             )
-            found = [self._core.transaction_of(c) for c in self.connections_of(session)]
-            transactions = [each for each in found if each is not None]
+            transactions = self.transactions_of(session)
             for transaction in transactions:
                 # One that the retriever executed something in is asked by the loader.
                 asked = transaction in load.touched
@@ -140,8 +141,7 @@ class SessionWatch:
 
     def _may_have_changed(self, session: Session) -> bool:
         """Whether a session that others use may have objects that are not committed."""
-        found = [self._core.transaction_of(c) for c in self.connections_of(session)]
-        if any(transaction is not None and transaction.dirty for transaction in found):
+        if any(transaction.dirty for transaction in self.transactions_of(session)):
             return True
         try:
             return bool(session.new or session.deleted or session.identity_map.check_modified())

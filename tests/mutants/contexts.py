@@ -39,8 +39,8 @@ MUTANTS = [
     Mutant(
         "a-del-is-left-to-a-job",
         "invalidation.py",
-        "        carried = bool(waiting) or any(transaction in near for transaction in targets)\n",
-        "        carried = bool(waiting) or bool(far) or bool(targets)\n",
+        "            carried = not alone or any(s in near_sessions for s in waiting)\n",
+        "            carried = bool(targets) or bool(waiting)\n",
         BESIDE,
     ),
     Mutant(
@@ -67,8 +67,8 @@ MUTANTS = [
     Mutant(
         "a-connection-is-not-lent-to-whom-it-was-handed",
         "blocks.py",
-        "not in (transaction.owner, transaction.last_user)",
-        "not in (transaction.owner,)",
+        "in (transaction.owner, transaction.last_user)",
+        "in (transaction.owner,)",
         TASK,
     ),
 ]

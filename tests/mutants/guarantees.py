@@ -638,7 +638,7 @@ MUTANTS = [
     Mutant(
         "a-del-beside-an-open-transaction-forgets-the-others",
         "invalidation.py",
-        "connections, sessions = scope.near_connections(self._core), scope.near_sessions()\n",
+        "connections, sessions = scope.near_connections(self._core), near_sessions\n",
         "pass\n",
         ("test_finding_transactions.py::test_one_that_has_not_begun_beside_an_open_one",),
     ),
