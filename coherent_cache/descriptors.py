@@ -91,7 +91,10 @@ class CachedPropertyBase(Property, Generic[_T]):
         key = self.key_of(instance)
         name = self.name or ""
         kinds = type(instance).__mro__
-        if all(kind.__dict__.get(name) in (None, self) for kind in kinds):
+        for kind in kinds:
+            if kind.__dict__.get(name, self) is not self:
+                break
+        else:
             return frozenset((key,))
         keys = {key}
         overridden = False

@@ -112,12 +112,12 @@ def first(instance, now):
     try:
         memos = memo()
         items = memos[index]
-        kind, by_part, _, _ = last[0]
-        if items and type(instance) is kind and type(now) is str:
+        learned = last[0]
+        if items and type(instance) is learned[0] and type(now) is str:
             view = memos[0]
             changes = view.changes
             core = view.core
-            slot = by_part[now]
+            slot = learned[1][now]
             if view.calm is core.unrest:
                 if core.is_only:
                     found = slot.entry
@@ -132,10 +132,9 @@ def first(instance, now):
                 if found.queue:
                     if found.uses < max_uses:
                         found.uses += 1
-                    kept = view.values.setdefault(slot, found)
+                    value = view.values.setdefault(slot, found).value
                     if view.changes != changes:
-                        kept = view.keep(slot, found, changes)
-                    value = kept.value
+                        value = view.keep(slot, found, changes).value
                     items[instance] = now, value
                     return value
     except Exception:

@@ -77,7 +77,7 @@ MUTANTS = [
     ),
     *_written_out(
         "another-class",
-        "        if items and type(instance) is kind and",
+        "        if items and type(instance) is learned[0] and",
         "classes_in_turn",
         "        if items and",
     ),
@@ -90,10 +90,9 @@ MUTANTS = [
     *_written_out(
         "an-invalidation-meanwhile",
         "                    if view.changes != changes:\n"
-        "                        kept = view.keep(slot, found, changes)\n"
-        "                    value",
+        "                        value = view.keep(slot, found, changes).value\n",
         "invalidated_while_it_is_taken_over",
-        "                    value",
+        "",
     ),
     *_written_out(
         "what-is-in-no-store",
