@@ -101,7 +101,7 @@ class Effects:
         elif kind is Kind.MAY_COMMIT:
             # If it does not (a syntax error, a temporary table), our rows wait in the transaction
             # as the data do, and everything else goes on as before.
-            keys = transaction.pending()
+            keys = transaction.close()
             self._writer.write(transaction, pooled)
             transaction.restart(Outcome.UNKNOWN)
             transaction.invalidate(keys)
@@ -137,7 +137,7 @@ class Effects:
         if changes != transaction.changes_before and not is_autocommit(
             self._dialect, dbapi_connection
         ):
-            keys = transaction.pending()
+            keys = transaction.close()
             transaction.restart(Outcome.ROLLED_BACK)
             transaction.invalidate(keys)
             transaction.changes_before = changes
@@ -163,6 +163,7 @@ class Effects:
             return
         if is_autocommit(self._dialect, dbapi_connection):
             return
+        transaction.closed = True  # first, see `Transaction.invalidate`
         keys = transaction.pending()
         if keys and not transaction.written:
             _log.warning(

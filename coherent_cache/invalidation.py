@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from .core import Core
 from .errors import ConfigurationError
 from .points import point
-from .scope import Taken, current_scope, views_around
+from .scope import Scope, Taken, current_scope, views_around
 from .sessions import SessionWatch
 from .source import SourceWatch
 from .transaction import Transaction
@@ -40,7 +40,6 @@ class Invalidator:
     ) -> None:
         """See `CacheManager.invalidate`."""
         scope = current_scope()
-        views = list(views_around(self._core))
         given = connection is not None or session is not None
         connections: Sequence[Taken] = ()
         sessions: Sequence[Session] = ()
@@ -55,37 +54,42 @@ class Invalidator:
             targets = self._transactions_of(sync)
             waiting = [] if targets or self._commits_by_itself(sync) else [sync]
         else:
-            targets, waiting = self._open_here()
+            targets, waiting = self._open_here(scope)
+        # One that has come to its end meanwhile, in another thread, is none that was found.
+        targets = [transaction for transaction in targets if transaction.invalidate(keys)]
+        near_sessions = scope.near_sessions()
+        waiting = [
+            session
+            for session in waiting
+            if self._sessions.invalidate(session, keys, own=given or session in near_sessions)
+        ]
         # Others may be another task's, which is no business of the request but for these keys.
-        near, near_sessions = scope.transactions(self._core), scope.near_sessions()
+        near = [transaction for transaction in targets if scope.is_near(transaction)]
         # Where the request has a transaction that carries the keys, the write is in that one.  What
         # becomes of them in another's is its own business: it may go on after this one was undone,
         # and the request would see a second value.
         # (Test: test_a_del_that_was_undone_here_and_stays_in_anothers_transaction.)
-        alone = not any(transaction in near for transaction in targets)
         if given:
-            carried = bool(targets) or any(s.in_transaction() for s in waiting)
+            carried = bool(targets or waiting)
         else:
             # Outside a request all may be those of other threads or tasks, which have a copy of the
             # same context: an invalidation that is meant is theirs as well, and one that is not may
             # be rolled back with them.  (Test: test_a_del_beside_a_job_that_rolls_back.)
-            carried = not alone or any(s in near_sessions for s in waiting)
+            carried = bool(near) or any(s in near_sessions for s in waiting)
             if carried:
                 connections, sessions = scope.near_connections(self._core), near_sessions
             else:
                 scope.leave_unclaimed(self._core, keys)
                 connections, sessions = scope.connections(self._core), scope.sessions()
+        views = views_around(self._core)
         for transaction in targets:
-            transaction.invalidate(keys)
             if self._source is not None and transaction.watch is self._source:
                 self._source.write(transaction, sorted(keys))
             for view in views:
                 if given or transaction in near:
                     transaction.concerns(view)
-                elif alone:
+                elif not near:
                     transaction.concerns(view, keys)
-        for each in waiting:
-            self._sessions.invalidate(each, keys, own=given or each in near_sessions)
         for view in views:
             view.forget(keys)
         if not carried:
@@ -93,12 +97,11 @@ class Invalidator:
         self._also_with_the_next(keys, connections, sessions)
 
     @point(after="del: transactions found, nothing pending")
-    def _open_here(self) -> tuple[list[Transaction], list[Session]]:
+    def _open_here(self, scope: Scope) -> tuple[list[Transaction], list[Session]]:
         """The transactions of this context that can carry an invalidation, and the sessions that
         are in one but have no connection yet."""
         if self._source is not None:
             self._source.notice()
-        scope = current_scope()
         targets = [t for t in scope.all_transactions(self._core) if t.watch.carries(t)]
         waiting: list[Session] = []
         for session in scope.sessions():

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Iterator
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -117,6 +116,15 @@ class Scope:
             found = [transaction for transaction in found if transaction.is_used_by(user)]
         return found if self.parent is None else found + self.parent.transactions(manager)
 
+    def is_near(self, transaction: Transaction) -> bool:
+        """Whether *transaction* is one of `transactions`."""
+        home, scope = transaction.scope, self
+        while scope is not home:
+            if scope.parent is None:
+                return False
+            scope = scope.parent
+        return scope._request or transaction.is_used_by(current_owner())
+
     def all_transactions(self, manager: Any) -> list[Transaction]:
         """The open transactions of *manager* that could be meant, whoever began them."""
         found = self._of(manager)
@@ -155,14 +163,13 @@ class Scope:
     def _taken(self, manager: Any, by: object) -> list[Taken]:
         found: list[Taken] = []
         for (pooled_ref, watch_ref), owner in list(self._connections.items()):
-            pooled, watch = pooled_ref(), watch_ref()
-            if (
-                pooled is not None
-                and pooled.is_valid
-                and watch is not None
-                and watch.manager is manager
-                and (by is _ANYBODY or by == owner)
-            ):
+            if by is not _ANYBODY and by != owner:
+                continue
+            watch = watch_ref()
+            if watch is None or watch.manager is not manager:
+                continue
+            pooled = pooled_ref()
+            if pooled is not None and pooled.is_valid:
                 found.append((pooled, watch))
         return found
 
@@ -220,15 +227,17 @@ def current_view(manager: Any) -> View | None:
     return None
 
 
-def views_around(manager: Any) -> Iterator[View]:
+def views_around(manager: Any) -> list[View]:
     """The views that *manager* has open in this context, the innermost first."""
+    found: list[View] = []
     frame = _frame.get()
     while frame is not None:
         if frame.manager is manager:
             view = frame.view
             if view is not None:
-                yield view
+                found.append(view)
         frame = frame.outer
+    return found
 
 
 class open_scope:  # noqa: N801  (used like a function)

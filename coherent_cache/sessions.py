@@ -72,18 +72,22 @@ class SessionWatch:
         """Whether *session* may come to write to the manager's engine."""
         return _may_bind(session, self._core.engine)
 
-    def invalidate(self, session: Session, keys: Iterable[str], *, own: bool = True) -> None:
-        """Let *keys* wait with the session's innermost transaction, or for its next one.
+    def invalidate(self, session: Session, keys: Iterable[str], *, own: bool = True) -> bool:
+        """Let *keys* wait with the session's innermost transaction, or for its next one; return
+        whether they wait with one.
 
         *own* says whether it may be the caller's to flush."""
         if own:
             self._owners[session] = current_owner()
         transaction = session.get_nested_transaction() or session.get_transaction()
-        if transaction is not None:
-            self._pending.setdefault(transaction, set()).update(keys)
-            self._core.stir()
-        else:
+        if transaction is None:
             self._early.setdefault(session, set()).update(keys)
+            return False
+        self._pending.setdefault(transaction, set()).update(keys)
+        self._core.stir()
+        # Asked after they were put there: in another thread SQLAlchemy may have ended it, and told
+        # us, who took what waited.  (Test: test_case_14_a_del_while_another_threads_session_ends.)
+        return transaction.is_active
 
     def hides(self, session: Session, keys: frozenset[str]) -> bool:
         """Whether one of *keys* waits with *session*."""

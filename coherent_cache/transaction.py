@@ -7,7 +7,7 @@ events) or by a `ConnectionSource` (an application that keeps its connections it
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from .entry import Entries, Entry, Slot, forget
@@ -123,6 +123,10 @@ class Transaction:
     joinable = False
     #: Its keys are in the ledger: nothing is written twice.
     written = False
+    #: It takes no more keys: those that it has were taken to be written, or it ends.
+    closed = False
+    #: The keys that were taken to be written.
+    taken: Sequence[str] | None = None
     #: Its COMMIT, if others on this host were told of it.
     announcement: Announcement | None = None
     #: SQLAlchemy is in the middle of beginning it.
@@ -170,8 +174,14 @@ class Transaction:
     # Invalidations
 
     @point(after="del: pending, view not told")
-    def invalidate(self, keys: Iterable[str]) -> None:
-        """Let *keys* be invalidated with this transaction's commit."""
+    def invalidate(self, keys: Iterable[str]) -> bool:
+        """Let *keys* be invalidated with this transaction's commit; return whether they will be.
+
+        The interleaving it guards against: one thread of a request finds the transaction, another
+        one commits it, and the keys come when those to be written were taken already.  So they are
+        put there first and then it is asked, while `close` does it the other way round.
+        (Tests: test_case_14_a_del_while_another_threads_transaction_ends, and after it.)
+        """
         keys = frozenset(keys)
         level = self._levels[-1]
         level.pending |= keys
@@ -179,6 +189,8 @@ class Transaction:
             level.forget(keys)
         if keys:
             self.manager.stir()
+        # In this order, see `restart`.
+        return not self.closed and level is self._levels[-1]
 
     def invalidate_early(self, keys: Iterable[str], views: Iterable[View]) -> None:
         """`invalidate`, of *keys* that were to be invalidated before it began.
@@ -197,6 +209,13 @@ class Transaction:
         if len(self._levels) == 1:
             return sorted(self._levels[0].pending)
         return sorted(set().union(*(level.pending for level in self._levels)))
+
+    def close(self) -> Sequence[str]:
+        """The end comes next: return the keys to write.  Those that come later are too late, as
+        `invalidate` will say."""
+        self.closed = True
+        self.taken = self.pending()
+        return self.taken
 
     def hides(self, keys: frozenset[str]) -> bool:
         """Whether values computed from *keys* may not be taken from outside any more."""
@@ -289,24 +308,40 @@ class Transaction:
 
     # The end
 
-    def end(self, outcome: Outcome) -> None:
-        """The transaction ended: it leaves its scope, and its requests' views are told."""
-        self.restart(outcome)
+    def end(self, outcome: Outcome) -> list[str]:
+        """The transaction ended: it leaves its scope, and its requests' views are told.
+
+        Return the keys that came too late to go with its COMMIT, and have to be invalidated after
+        it: who let them come may have done so at once, which is before it.
+        """
+        self.closed = True  # first, see `invalidate`
+        taken = self.taken
+        pending = self._settle(outcome)
         self.outcome = outcome
         self._views = {}
         scope, self.scope = self.scope, None
         if scope is not None:
             scope.remove(self)
+        if taken is None or outcome is Outcome.ROLLED_BACK:
+            return []
+        return sorted(pending.difference(taken))
 
     def restart(self, outcome: Outcome) -> None:
         """The database's transaction ended and the connection goes on with another."""
+        self.closed = True
+        self._settle(outcome)
+        # After the levels were replaced: who saw it closed no more sees that.
+        self.closed = False
+
+    def _settle(self, outcome: Outcome) -> frozenset[str]:
+        """The database's transaction ended; return what was to be invalidated with it."""
         announcement = self.announcement
         if announcement is not None:
             self.announcement = None
             announcement.end(known=outcome is not Outcome.UNKNOWN)
         if len(self._levels) == 1 and self.is_calm:
             self._begin_anew()  # what is below would find nothing to do
-            return
+            return frozenset()
         levels = self._levels
         pending = frozenset().union(*[level.pending for level in levels])
         values: Entries = {}
@@ -338,8 +373,10 @@ class Transaction:
                 view.uncheck()
             if concerned:
                 view.forget(concerned)
+        return pending
 
     def _begin_anew(self) -> None:
         if not self.keeps_objects:
             self.label = None
+        self.taken = None
         self.dirty = self.written = self.locked = self.executed = False

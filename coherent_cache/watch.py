@@ -13,16 +13,19 @@ State hangs on the transaction, never on the pooled connection, except the numbe
 
 from __future__ import annotations
 
+import logging
 import weakref
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Engine, ExceptionContext, PoolProxiedConnection, event
+from sqlalchemy.exc import DBAPIError
 
 from .boundaries import wrap_boundaries
 from .connections import connection_on, note_connection, note_connections
 from .core import Core
 from .drivers import cursor_execute, in_transaction, is_autocommit, last_result
 from .effects import Effects
+from .errors import CacheError
 from .greenlets import current_owner
 from .ledger import Execute
 from .load import current_load
@@ -32,6 +35,8 @@ from .scope import current_scope, views_around
 from .statements import Kind, effect_of
 from .transaction import Outcome, Probe, Transaction
 from .writing import LedgerWriter
+
+_log = logging.getLogger("coherent_cache")
 
 #: Statements after which a transaction may have something to commit.
 _WRITING = (Kind.WRITE, Kind.MAY_COMMIT, Kind.PREPARE)
@@ -192,7 +197,7 @@ class EngineWatch:
         if left_over is not None and left_over.is_open:
             # The pool was told not to reset (reset_on_return=None): the database's transaction
             # goes on, and with it whatever was to be invalidated.
-            transaction.invalidate(left_over.pending())
+            transaction.invalidate(left_over.close())
             transaction.dirty = left_over.dirty
             transaction.locked = left_over.locked
             transaction.label = left_over.label
@@ -331,7 +336,20 @@ class EngineWatch:
         self._note_idle(dbapi_connection)
         for view in views_around(self._core):
             transaction.concerns(view)
-        transaction.end(outcome)
+        late = transaction.end(outcome)
+        if late:
+            self._invalidate_late(late)
+
+    def _invalidate_late(self, keys: list[str]) -> None:
+        """Another thread of the request has invalidated *keys* during the COMMIT.  It does so at
+        once, since they came too late for it; but if they were meant for what is committed, that
+        was too early.  (Test: test_case_14_a_del_during_another_threads_commit.)"""
+        try:
+            self._core.invalidate_now(keys)
+        except (DBAPIError, CacheError):  # the COMMIT, whose result this would hide, went well
+            _log.exception(
+                "%d keys that came during a COMMIT were not invalidated again", len(keys)
+            )
 
     def _settle_load(self, transaction: Transaction, dbapi_connection: Any = None) -> None:
         """A transaction that a retriever read in ends before the retriever does: what it was

@@ -34,7 +34,7 @@ class LedgerWriter:
 
         *pooled* is the pool's object for its connection, or the driver's connection itself.
         """
-        keys = [] if transaction.written else transaction.pending()
+        keys = () if transaction.written else transaction.close()
         if not keys:
             return
         info: dict[str, Any] = getattr(pooled, "info", {})
@@ -48,7 +48,10 @@ class LedgerWriter:
                 # (Test: test_connections_lost_before_the_commit_cost_one_error.)
                 raise error.orig from None
             raise
-        transaction.written = True
+        else:
+            transaction.written = True
+        finally:
+            transaction.closed = transaction.written  # it may go on if they could not be written
         self._announce(transaction)
         if lane.lane is not None:
             info[self._lane_info] = lane.lane
@@ -56,8 +59,8 @@ class LedgerWriter:
     def write_at_the_commit(self, transaction: Transaction, pooled: Any, *, alone: bool) -> bool:
         """The COMMIT comes next; return whether it went with the rows.  *alone*: nobody comes
         between this and it, so that both can be one message."""
-        if transaction.is_calm:
-            return False  # nothing is to be invalidated
+        if transaction.written or not transaction.close():
+            return False  # nothing is to be invalidated any more
         if alone and not self._logs() and self.commit_with(transaction, pooled):
             return True
         self.write(transaction, pooled)
@@ -76,7 +79,7 @@ class LedgerWriter:
             return False
         if ledger.settles_by_rows and self._core.access.announcements is not None:
             return False
-        keys = [] if transaction.written else transaction.pending()
+        keys = () if transaction.written else transaction.close()
         lane = LaneHolder(getattr(pooled, "info", {}).get(self._lane_info))
         quote = partial(literal, dbapi_connection)
         message = ledger.write_and_commit(keys, lane, quote) if keys else None

@@ -39,7 +39,7 @@ MUTANTS = [
     Mutant(
         "a-del-is-left-to-a-job",
         "invalidation.py",
-        "            carried = not alone or any(s in near_sessions for s in waiting)\n",
+        "            carried = bool(near) or any(s in near_sessions for s in waiting)\n",
         "            carried = bool(targets) or bool(waiting)\n",
         BESIDE,
     ),

@@ -191,8 +191,8 @@ MUTANTS = [
     Mutant(
         "nothing-is-written-before-a-prepare",
         "writing.py",
-        "        keys = [] if transaction.written else transaction.pending()\n        if not keys:\n",
-        "        keys = [] if transaction.written else transaction.pending()\n"
+        "        keys = () if transaction.written else transaction.close()\n        if not keys:\n",
+        "        keys = () if transaction.written else transaction.close()\n"
         "        if not keys or two_phase:\n",
         _tests(G04, "g04_two_phases[mariadb-commit]"),
     ),
@@ -670,7 +670,7 @@ MUTANTS = [
     Mutant(
         "a-request-is-told-of-its-keys-in-anothers-transaction-beside-its-own",
         "invalidation.py",
-        "                elif alone:\n",
+        "                elif not near:\n",
         "                else:\n",
         (
             "test_finding_transactions.py"

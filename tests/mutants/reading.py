@@ -187,8 +187,8 @@ MUTANTS = [
     Mutant(
         "what-waits-with-a-session-is-not-told-of",
         "sessions.py",
-        ".update(keys)\n            self._core.stir()\n        else:",
-        ".update(keys)\n        else:",
+        ".update(keys)\n        self._core.stir()\n        # Asked",
+        ".update(keys)\n        # Asked",
         (f"{FIRST}::test_after_a_del_that_waits_with_a_session",),
     ),
     Mutant(

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextvars
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import event, select
 from sqlalchemy.orm import Session
 
 from coherent_cache import cached
+from coherent_cache.core import Core
+from coherent_cache.errors import InvalidationError
 from coherent_cache.wsgi import CacheMiddleware
 
 from ..children import fork, kill_self
@@ -294,6 +297,175 @@ def test_case_14_one_thread_reads_while_another_commits(worker: Worker, schedule
         assert played["reader"] == {"Front"}
         assert PageText(worker, "Front").text == "new"
     assert worker.read("Front") == "new"
+
+
+@pytest.mark.on("sqlite-wal", "postgresql", "mariadb")
+@pytest.mark.parametrize("end", [Session.commit, Session.rollback])
+@pytest.mark.parametrize("has_begun", [True, False], ids=["transaction", "session"])
+def test_case_14_a_del_while_another_threads_transaction_ends(
+    worker: Worker,
+    other: Worker,
+    schedule: Schedule,
+    has_begun: bool,
+    end: Callable[[Session], None],
+) -> None:
+    """A request of two threads.  One invalidates what was written elsewhere and is committed; all
+    that is open is a transaction of the other's, or its session, which ends at that moment and
+    takes nothing along any more."""
+    worker.write("Front", "old")
+    assert other.read("Front") == "old"
+    with worker.cache_manager.request():
+        session = Session(worker.engine)
+        session.begin()
+        if has_begun:
+            session.execute(select(page)).all()
+        contexts = [contextvars.copy_context() for _ in range(2)]
+        _write_unseen(worker.database, "new")
+        schedule(
+            """
+            deleter    reaches  del: transactions found, nothing pending
+            committer  ends
+            deleter    ends
+            """,
+            deleter=lambda: contexts[0].run(_invalidate, worker),
+            committer=lambda: contexts[1].run(end, session),
+        )
+    assert other.read("Front") == "new"
+
+
+@pytest.mark.on("sqlite-wal", "postgresql", "mariadb")
+def test_case_14_a_del_after_another_threads_commit_of_no_keys(
+    worker: Worker, other: Worker, schedule: Schedule
+) -> None:
+    """The same when the database has committed, and the process does not know yet."""
+    worker.write("Front", "old")
+    assert other.read("Front") == "old"
+    with worker.cache_manager.request():
+        session = Session(worker.engine)
+        session.execute(select(page)).all()
+        contexts = [contextvars.copy_context() for _ in range(2)]
+        _write_unseen(worker.database, "new")
+        schedule(
+            """
+            committer  reaches  end: returned, views not told
+            deleter    ends
+            committer  ends
+            """,
+            deleter=lambda: contexts[0].run(_invalidate, worker),
+            committer=lambda: contexts[1].run(session.commit),
+        )
+    assert other.read("Front") == "new"
+
+
+@pytest.mark.on("sqlite-wal", "postgresql", "mariadb")
+@pytest.mark.parametrize("name", ["after_commit", "after_soft_rollback"])
+def test_case_14_a_del_while_another_threads_session_ends(
+    worker: Worker, other: Worker, schedule: Schedule, name: str
+) -> None:
+    """The same with a session that had no transaction of the database's, when what waited with it
+    was taken and it has not ended."""
+    worker.write("Front", "old")
+    assert other.read("Front") == "old"
+    with worker.cache_manager.request():
+        session = Session(worker.engine)
+        session.begin()
+        event.listen(session, name, lambda *_: schedule.at("it was told"))
+        contexts = [contextvars.copy_context() for _ in range(2)]
+        _write_unseen(worker.database, "new")
+        end = session.commit if name == "after_commit" else session.rollback
+        schedule(
+            """
+            committer  reaches  it was told
+            deleter    ends
+            committer  ends
+            """,
+            deleter=lambda: contexts[0].run(_invalidate, worker),
+            committer=lambda: contexts[1].run(end),
+        )
+    assert other.read("Front") == "new"
+
+
+@pytest.mark.on("postgresql", "mariadb")
+@pytest.mark.parametrize("is_in_it", [True, False], ids=["in-it", "elsewhere"])
+def test_case_14_a_del_during_another_threads_commit(
+    worker: Worker, other: Worker, schedule: Schedule, is_in_it: bool
+) -> None:
+    """The same while the other's keys are written and its COMMIT is not: at once, for what was
+    written elsewhere, and after it once more, for what is in that transaction."""
+    worker.write("Front", "old")
+    assert other.read("Front") == "old"
+    with worker.cache_manager.request():
+        session = Session(worker.engine)
+        session.execute(select(page)).all()
+        worker.cache_manager.invalidate("another", session=session)
+        contexts = [contextvars.copy_context() for _ in range(2)]
+        if is_in_it:
+            session.execute(page.update().values(text="new"))
+        else:
+            _write_unseen(worker.database, "new")
+        played = schedule(
+            """
+            committer  reaches  commit: rows written, not committed
+            deleter    ends
+            reader     ends
+            committer  ends
+            """,
+            deleter=lambda: contexts[0].run(_invalidate, worker),
+            committer=lambda: contexts[1].run(session.commit),
+            reader=lambda: other.read("Front"),
+        )
+    assert played["reader"] == ("old" if is_in_it else "new")
+    assert other.read("Front") == "new"
+
+
+@pytest.mark.on("postgresql", "mariadb")
+def test_case_14_what_came_during_a_commit_cannot_be_invalidated_again(
+    worker: Worker,
+    schedule: Schedule,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """What came during a COMMIT was invalidated at once; that it cannot be after it as well is no
+    reason for the COMMIT to fail, which has gone well."""
+    worker.write("Front", "old")
+    now = Core.invalidate_now
+    made = []
+
+    def once(core: Core, keys: Sequence[str]) -> None:
+        made.append(keys)
+        if len(made) > 1:
+            raise InvalidationError("a test", keys=())
+        now(core, keys)
+
+    monkeypatch.setattr(Core, "invalidate_now", once)
+    with worker.cache_manager.request():
+        session = Session(worker.engine)
+        session.execute(page.update().values(text="new"))
+        worker.cache_manager.invalidate("another", session=session)
+        contexts = [contextvars.copy_context() for _ in range(2)]
+        with caplog.at_level(logging.ERROR, "coherent_cache"):
+            schedule(
+                """
+                committer  reaches  commit: rows written, not committed
+                deleter    ends
+                committer  ends
+                """,
+                deleter=lambda: contexts[0].run(worker.cache_manager.invalidate, "late"),
+                committer=lambda: contexts[1].run(session.commit),
+            )
+    assert made == [["late"], ["late"]]
+    assert "1 keys that came during a COMMIT" in caplog.text
+    assert worker.read("Front") == "new"
+
+
+def _write_unseen(database: Database, text: str) -> None:
+    """Write to the page on an engine that no manager watches."""
+    with database.engine().begin() as connection:
+        put(connection, "Front", text)
+
+
+def _invalidate(worker: Worker) -> None:
+    del PageText(worker, "Front").text
 
 
 def _write_without_looking(worker: Worker) -> None:
