@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from .core import Core
 from .errors import ConfigurationError
+from .greenlets import current_owner
 from .points import point
 from .scope import Scope, Taken, current_scope, views_around
 from .sessions import SessionWatch
@@ -58,11 +59,9 @@ class Invalidator:
         # One that has come to its end meanwhile, in another thread, is none that was found.
         targets = [transaction for transaction in targets if transaction.invalidate(keys)]
         near_sessions = scope.near_sessions()
-        waiting = [
-            session
-            for session in waiting
-            if self._sessions.invalidate(session, keys, own=given or session in near_sessions)
-        ]
+        if waiting:
+            own = waiting if given else _to_flush(scope, waiting, targets)
+            waiting = [s for s in waiting if self._sessions.invalidate(s, keys, own=s in own)]
         # Others may be another task's, which is no business of the request but for these keys.
         near = [transaction for transaction in targets if scope.is_near(transaction)]
         # Where the request has a transaction that carries the keys, the write is in that one.  What
@@ -152,6 +151,22 @@ class Invalidator:
 
     def _transactions_of(self, session: Session) -> list[Transaction]:
         return [t for t in self._sessions.transactions_of(session) if t.watch.carries(t)]
+
+
+def _to_flush(
+    scope: Scope, waiting: Sequence[Session], targets: Sequence[Transaction]
+) -> list[Session]:
+    """Those of *waiting* whose objects a caller who reads has to flush to see what he has written.
+
+    His own; those of other threads of the request only if he has nothing of his own, since a
+    framework may begin a session in one thread and hand it to another.  A session is not for two
+    threads at a time.  (Test: test_g03_the_session_of_another_thread_is_not_flushed.)
+    """
+    own = [session for session in scope.own_sessions() if session in waiting]
+    user = current_owner()
+    if own or any(transaction.is_used_by(user) for transaction in targets):
+        return own
+    return [session for session in scope.near_sessions() if session in waiting]
 
 
 def _sync_connection(connection: AnyConnection) -> Connection:

@@ -140,6 +140,11 @@ class Scope:
         found = _living(self.sessions_here)
         return found if self.parent is None else found + self.parent.sessions()
 
+    def own_sessions(self) -> list[Session]:
+        """Those that this thread or task works with."""
+        found = _own(self.sessions_here)
+        return found if self.parent is None else found + self.parent.own_sessions()
+
     def near_sessions(self) -> list[Session]:
         """The request's sessions; outside a request those of this thread or task."""
         found = _living(self.sessions_here) if self._request else _own(self.sessions_here)

@@ -31,8 +31,10 @@ class SessionWatch:
         self._pending: weakref.WeakKeyDictionary[SessionTransaction, set[str]] = (
             weakref.WeakKeyDictionary()
         )
-        # Who let keys wait with the session last.
-        self._owners: weakref.WeakKeyDictionary[Session, object] = weakref.WeakKeyDictionary()
+        # Who let keys wait with the session's outermost transaction, and may flush it.
+        self._owners: weakref.WeakKeyDictionary[SessionTransaction, set[object]] = (
+            weakref.WeakKeyDictionary()
+        )
         self._labels: weakref.WeakKeyDictionary[Session, int] = weakref.WeakKeyDictionary()
         # Invalidated while the session had no transaction yet.
         self._early: weakref.WeakKeyDictionary[Session, set[str]] = weakref.WeakKeyDictionary()
@@ -76,13 +78,14 @@ class SessionWatch:
         """Let *keys* wait with the session's innermost transaction, or for its next one; return
         whether they wait with one.
 
-        *own* says whether it may be the caller's to flush."""
-        if own:
-            self._owners[session] = current_owner()
-        transaction = session.get_nested_transaction() or session.get_transaction()
-        if transaction is None:
+        *own* says whether the caller may flush it."""
+        outermost = session.get_transaction()
+        if outermost is None:
             self._early.setdefault(session, set()).update(keys)
             return False
+        if own:
+            self._owners.setdefault(outermost, set()).add(current_owner())
+        transaction = session.get_nested_transaction() or outermost
         self._pending.setdefault(transaction, set()).update(keys)
         self._core.stir()
         # Asked after they were put there: in another thread SQLAlchemy may have ended it, and told
@@ -98,8 +101,10 @@ class SessionWatch:
         return not self._waiting(session)
 
     def has_pending(self, session: Session, owner: object) -> bool:
-        """Whether *owner*, a thread or task, has let a key wait with *session*."""
-        return self._owners.get(session) == owner and bool(self._waiting(session))
+        """Whether *owner*, a thread or task, has let a key wait with *session* and may flush it."""
+        outermost = session.get_transaction()
+        owners = () if outermost is None else self._owners.get(outermost, ())
+        return owner in owners and bool(self._waiting(session))
 
     def _waiting(self, session: Session) -> set[str]:
         found: set[str] = set()
@@ -159,6 +164,7 @@ class SessionWatch:
             current_scope().add_session(session)
             early = self._early.pop(session, None)
             if early:
+                self._owners.setdefault(transaction, set()).add(current_owner())
                 self._pending.setdefault(transaction, set()).update(early)
                 self._core.stir()
                 for view in views_around(self._core):  # what comes next may be the write

@@ -311,8 +311,8 @@ class Transaction:
     def end(self, outcome: Outcome) -> list[str]:
         """The transaction ended: it leaves its scope, and its requests' views are told.
 
-        Return the keys that came too late to go with its COMMIT, and have to be invalidated after
-        it: who let them come may have done so at once, which is before it.
+        Return the keys that came too late to go with its COMMIT, if that went well, and have to be
+        invalidated after it: who let them come may have done so at once, which is before it.
         """
         self.closed = True  # first, see `invalidate`
         taken = self.taken
@@ -322,7 +322,7 @@ class Transaction:
         scope, self.scope = self.scope, None
         if scope is not None:
             scope.remove(self)
-        if taken is None or outcome is Outcome.ROLLED_BACK:
+        if taken is None or outcome is not Outcome.COMMITTED:
             return []
         return sorted(pending.difference(taken))
 

@@ -45,6 +45,20 @@ def test_session_that_has_not_begun(worker: Worker, other: Worker) -> None:
     assert worker.wiki.names == other.wiki.names == {"a"}
 
 
+@pytest.mark.parametrize("given", [True, False])
+def test_read_in_a_session_that_began_after_the_del(worker: Worker, given: bool) -> None:
+    """`del`, then an object is added, then a read: it is flushed first, as it is after a `del` that
+    comes between the two."""
+    with worker.cache_manager.request(), Session(worker.engine) as session:
+        session.execute(select(page.c.name)).all()
+        session.rollback()
+        worker.cache_manager.invalidate(worker.wiki, "names", session=session if given else None)
+        session.add(Page(name="a", text="", version=0))
+        assert worker.wiki.names == {"a"}
+        session.rollback()
+        assert worker.wiki.names == frozenset()
+
+
 @pytest.mark.on("sqlite-wal", "postgresql", "mariadb")
 @pytest.mark.parametrize("way", ["connection", "session"])
 def test_one_that_has_not_begun_beside_an_open_one(worker: Worker, other: Worker, way: str) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextvars
 
 import pytest
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from coherent_cache import View
 
+from ..hard_cases.support import Page
 from ..schedules.schedule import Schedule
 from ..workers import PageText, Worker, page, put
 from .helpers import elsewhere
@@ -77,6 +79,48 @@ def test_g03_a_session_with_nothing_flushed(worker: Worker) -> None:
         assert PageText(worker, "Front").text == "mine"
         session.commit()
         assert PageText(worker, "Front").text == "mine"
+
+
+def test_g03_a_del_of_another_thread_beside_a_session_with_nothing_flushed(worker: Worker) -> None:
+    """What one thread of the request has in its session is flushed before it reads, also if another
+    one has invalidated something meanwhile."""
+    worker.write("Front", "old")
+    with worker.cache_manager.request(), Session(worker.engine) as session:
+        session.add(Page(name="Back", text="mine", version=0))
+        del PageText(worker, "Back").text
+        context = contextvars.copy_context()
+        elsewhere(
+            lambda: context.run(worker.cache_manager.invalidate, PageText(worker, "Front"), "text")
+        )
+        assert PageText(worker, "Back").text == "mine"
+        session.commit()
+    assert worker.read("Back") == "mine"
+
+
+@pytest.mark.on("sqlite-wal", "postgresql", "mariadb")
+@pytest.mark.parametrize("has", ["connection", "session"])
+def test_g03_the_session_of_another_thread_is_not_flushed(worker: Worker, has: str) -> None:
+    """Two threads of a request with a session each: neither flushes the other's, which may be in
+    the middle of something."""
+    worker.write("Front", "old")
+
+    def work_beside() -> None:
+        with Session(worker.engine) as own:
+            if has == "connection":
+                own.execute(select(page)).all()
+            else:
+                own.begin()
+            del PageText(worker, "Front").text
+            assert PageText(worker, "Front").text == "old"
+
+    with worker.cache_manager.request(), Session(worker.engine) as session:
+        session.add(Page(name="Back", text="mine", version=0))
+        context = contextvars.copy_context()
+        elsewhere(lambda: context.run(work_beside))
+        assert list(session.new)
+        del PageText(worker, "Back").text
+        assert PageText(worker, "Back").text == "mine"
+        assert not session.new
 
 
 @pytest.mark.on("sqlite-wal", "sqlite-journal", "postgresql")

@@ -9,6 +9,7 @@ JOB = ("guarantees/test_g02_stable.py::test_g02_a_job_beside_it_uses_a_session",
 BESIDE = (f"{FINDING}::test_a_del_beside_a_job_that_rolls_back",)
 HANDED = (f"{FINDING}::test_a_del_of_one_who_was_handed_the_transaction",)
 WENT_ON = (f"{FINDING}::test_a_del_beside_a_session_of_its_own_that_another_went_on_with",)
+OWN = "guarantees/test_g03_own_writes.py"
 OBJECT = (
     "hard_cases/test_case_02_read_before_the_del.py::test_case_02_orm_object_in_another_thread",
 )
@@ -63,6 +64,34 @@ MUTANTS = [
         "        transaction.users |= self.sessions_here[reference]\n",
         "",
         HANDED,
+    ),
+    Mutant(
+        "a-session-is-flushed-by-who-said-del-last",
+        "sessions.py",
+        "            self._owners.setdefault(outermost, set()).add(current_owner())\n",
+        "            self._owners[outermost] = {current_owner()}\n",
+        (f"{OWN}::test_g03_a_del_of_another_thread_beside_a_session_with_nothing_flushed",),
+    ),
+    Mutant(
+        "a-session-is-flushed-by-another-thread",
+        "invalidation.py",
+        "    if own or any(transaction.is_used_by(user) for transaction in targets):\n",
+        "    if False:\n",
+        (f"{OWN}::test_g03_the_session_of_another_thread_is_not_flushed",),
+    ),
+    Mutant(
+        "a-session-is-flushed-beside-a-connection-of-ones-own",
+        "invalidation.py",
+        "    if own or any(transaction.is_used_by(user) for transaction in targets):\n",
+        "    if own:\n",
+        (f"{OWN}::test_g03_the_session_of_another_thread_is_not_flushed",),
+    ),
+    Mutant(
+        "what-came-before-a-session-began-is-not-flushed",
+        "sessions.py",
+        "                self._owners.setdefault(transaction, set()).add(current_owner())\n",
+        "",
+        (f"{FINDING}::test_read_in_a_session_that_began_after_the_del",),
     ),
     Mutant(
         "a-connection-is-not-lent-to-whom-it-was-handed",
