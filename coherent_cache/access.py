@@ -19,19 +19,26 @@ from .drivers import cursor_execute
 from .errors import CacheError, ConfigurationError, SynchronousUseError
 from .explain import explain
 from .freshness import Freshness, LastLook, OneHost, Strict
-from .greenlets import Mutex, in_greenlet, spawn, wait_in_greenlet
+from .greenlets import Mutex, current_owner, in_greenlet, spawn, wait_in_greenlet
 from .ledger import Execute, LaneHolder, Ledger, all_generations, generations
 from .listener import listener_for
 from .points import point
 from .pruning import Pruner
 from .reader import MemoryReader, Reader
 from .side import SideConnection
+from .sqlite_file import Identity
 from .store import Store
 from .transaction import Transaction
 
 _T = TypeVar("_T")
 
 _log = logging.getLogger("coherent_cache")
+
+#: What to do where an asynchronous engine cannot be used.
+_ADVICE = (
+    "make the retriever 'async def' and await the attribute, use 'await "
+    "manager.ainvalidate(...)', or run synchronous code by AsyncSession.run_sync()"
+)
 
 
 class _Connections:
@@ -49,14 +56,15 @@ class _Connections:
         *,
         shared_memory: bool,
         announcements: Announcements | None,
+        on_file: Callable[[Identity | None], None],
     ) -> None:
         self._ledger = ledger
         self._pruner = pruner
         self._announcements = announcements
-        side = SideConnection(engine, ledger, shared_memory=shared_memory)
+        side = SideConnection(engine, ledger, shared_memory=shared_memory, on_file=on_file)
         state = side.state if announcements is None else announcements.state
         self.reader = Reader(ledger, store, side, state)
-        self._writer = SideConnection(engine, ledger)
+        self._writer = SideConnection(engine, ledger, on_file=on_file)
         # Guards the writer; taken before no other lock of ours, held during its I/O.
         self._mutex = Mutex(engine.dialect.is_async)
         self._lane = LaneHolder()
@@ -103,6 +111,14 @@ class _Connections:
         with self._mutex.held():
             self._writer.close()
 
+    def close_if_idle(self) -> None:
+        self.reader.close_if_idle()
+        if self._mutex.of_threads.acquire(blocking=False):
+            try:
+                self._writer.close()
+            finally:
+                self._mutex.of_threads.release()
+
     def abandon(self) -> None:
         self.reader.abandon()
         self._writer.abandon()
@@ -120,8 +136,10 @@ class LedgerAccess:
         is_async: bool,
         freshness: Freshness,
         pruner: Pruner,
+        on_file: Callable[[Identity | None], None],
     ) -> None:
         self.pruner = pruner
+        self._on_file = on_file
         #: Tells when a check can be left out; told when this process commits.
         self.last_look = LastLook(freshness)
         self._shared_memory = isinstance(freshness, Strict) and freshness.shared_memory
@@ -151,6 +169,14 @@ class LedgerAccess:
     def is_memory(self) -> bool:
         """Whether the database is a connection, so that there can be no second one."""
         return self._memory
+
+    def shows_what_is_known(self, execute: Execute) -> bool:
+        """SQLite: whether what *execute* reads is at least as new as the news that were applied."""
+        if self._memory:
+            return True  # there is no other connection
+        # Each event loop has a reader of its own, and the store has the news of all.
+        known = [r.position for r in self._readers() if isinstance(r, Reader) and r.position]
+        return not known or self._ledger.shows(execute, max(known))
 
     def is_current(self) -> bool:
         """Whether a check would bring nothing that the mode asks for.  No I/O to speak of."""
@@ -193,7 +219,10 @@ class LedgerAccess:
                     # And as long as it has a lock nobody can commit, so it sees all there is.
                     # With a WAL neither is so: there its snapshot may be an old one.
                     # (Tests: test_check_beside_own_*, test_g01_a_temporary_table_locks_nothing.)
-                    if not transaction.watch.holds_lock(transaction):
+                    # It has one as well where a SELECT has not ended, which nobody tells.
+                    # (Test: test_a_check_beside_a_select_that_has_not_ended.)
+                    own = transaction.executed and transaction.is_used_by(current_owner())
+                    if not own and not transaction.watch.holds_lock(transaction):
                         continue
                     execute = transaction.watch.execute_in(transaction)
                     if execute("PRAGMA journal_mode", ()).rows[0][0] != "wal":
@@ -331,6 +360,11 @@ class LedgerAccess:
         self.pruner.stop()
         self._current().close()
 
+    def before_fork(self) -> None:
+        """Close the ledger's connections, unless they are in use."""
+        if not self._memory:
+            self._connections.close_if_idle()
+
     def after_fork(self) -> None:
         """Leave the parent's connections alone; open others when needed."""
         for connections in (self._connections, *self._by_loop.values()):
@@ -372,6 +406,7 @@ class LedgerAccess:
             self.pruner,
             shared_memory=self._shared_memory,
             announcements=self.announcements,
+            on_file=self._on_file,
         )
 
     def _memory_connection(self, transactions: Iterable[Transaction]) -> Any:
@@ -389,13 +424,11 @@ class LedgerAccess:
                 found = connection.connection.dbapi_connection
         return found
 
-    def require_greenlet(self) -> None:
+    def require_greenlet(self, advice: str = _ADVICE) -> None:
         """Raise `SynchronousUseError` where an asynchronous engine cannot be used."""
         if self._is_async and not in_greenlet():
             raise SynchronousUseError(
-                "the manager's engine is asynchronous and this needs to ask the database: make "
-                "the retriever 'async def' and await the attribute, use 'await "
-                "manager.ainvalidate(...)', or run synchronous code by AsyncSession.run_sync()"
+                f"the manager's engine is asynchronous and this needs to ask the database: {advice}"
             )
 
     def _raise(self, error: DBAPIError, keys: list[str] | None = None) -> None:

@@ -19,6 +19,7 @@ from .pruning import Pruner
 from .resolve import note_manager
 from .schema import add_tables
 from .scope import Scope, current_scope, current_view, views_around
+from .sqlite_file import Identity
 from .store import Store
 from .transaction import Transaction
 from .view import View
@@ -68,7 +69,10 @@ class Core:
             is_async=self.is_async,
             freshness=freshness,
             pruner=Pruner(beside, self.ledger, keep=prune_keep, every=prune_every),
+            on_file=self._note_file,
         )
+        #: The file that SQLite's ledger is in, as the ledger's own connections have it.
+        self.file: Identity | None = None
         #: Replaced whenever a transaction or a session begins to hide values, or to hold private
         #: ones, or a request has committed an invalidation, anywhere in the process: what views
         #: have noted before is out of date.
@@ -85,6 +89,14 @@ class Core:
     def is_async(self) -> bool:
         """Whether it was made from an `AsyncEngine`."""
         return self.async_engine is not None
+
+    def _note_file(self, file: Identity | None) -> None:
+        """One of the ledger's connections was made.  If another file is there now, connections to
+        the one before go, as far as nobody has them."""
+        before, self.file = self.file, file
+        if before not in (None, file):
+            for watch in self.watches:
+                watch.engine.dispose()
 
     def stir(self) -> None:
         """Something begins to stand between a view and the store; see `View.calm`."""
@@ -124,8 +136,7 @@ class Core:
         view.checks += 1
 
     def _looked(self, view: View, commits: int) -> None:
-        view.label = self.store.label
-        view.checked_at = commits
+        view.looked(self.store.label, commits)
 
     def check_early(self) -> None:
         """Look at the ledger for the open view, before a transaction takes its snapshot: what is

@@ -44,6 +44,19 @@ def in_transaction(dialect: Dialect, dbapi_connection: Any) -> bool | None:
         return None
 
 
+def has_failed(dialect: Dialect, dbapi_connection: Any) -> bool:
+    """Whether the transaction has failed and its COMMIT will be a ROLLBACK (PostgreSQL, where the
+    driver knows)."""
+    raw = driver_connection(dbapi_connection)
+    if dialect.name != "postgresql":
+        return False
+    try:
+        status = raw.pgconn if dialect.driver == "psycopg" else raw.info
+        return int(status.transaction_status) == 3  # INERROR
+    except (AttributeError, TypeError, ValueError):
+        return False
+
+
 def last_result(dbapi_connection: Any) -> Any:
     """What PyMySQL and its kin executed last; None where the driver does not tell."""
     return getattr(driver_connection(dbapi_connection), "_result", None)

@@ -7,9 +7,11 @@ from typing import Any
 
 from sqlalchemy import PoolProxiedConnection
 from sqlalchemy.engine import Dialect
+from sqlalchemy.exc import DBAPIError
 
 from .core import Core
 from .drivers import cursor_execute, in_transaction, is_autocommit, last_result
+from .load import Load
 from .points import point
 from .probe import total_changes
 from .statements import Effect, Kind
@@ -43,7 +45,7 @@ class Effects:
         process commits, the ledger is looked at, and only then a statement is seen.
         (Test: test_case_06_snapshot_opened_by_a_begin_listener.)
         """
-        if self._replica:
+        if self._replica or transaction.is_of_the_past:
             return -1  # older than anything: kept for the request, never shared
         if transaction.label is None and self._has_begun(transaction, dbapi_connection):
             # The interleaving this guards against: the driver's own cursor opens the snapshot,
@@ -66,6 +68,29 @@ class Effects:
             return self._core.store.label  # no BEGIN yet: each SELECT has its own snapshot
         return transaction.label
 
+    def confirm_label(
+        self, load: Load, transaction: Transaction, connection: Any, label: int
+    ) -> int:
+        """The label of what *load* is about to read for the first time in *transaction*, whose
+        snapshot may be older than *label* says.
+
+        The interleaving this guards against: a SELECT has not ended (somebody goes through its
+        rows, or holds its result after the connection was given back to the pool), another process
+        commits, the ledger is looked at, and the next SELECT of the connection, whether there was a
+        BEGIN or not, has the snapshot of the first.  SQLite tells nobody of it.  So the ledger's
+        newest row is read there: it is the one that is known, or the snapshot is older.
+        (Tests: test_a_select_beside_one_that_has_not_ended, and after it.)
+        """
+        if self._dialect.name != "sqlite" or label < 0 or transaction.dirty:
+            return label
+        if load.knows(transaction):
+            return label  # what comes later is no older
+        execute = cursor_execute(self._dialect, lambda: connection)
+        try:
+            return label if self._core.access.shows_what_is_known(execute) else -1
+        except DBAPIError:
+            return -1
+
     def _has_begun(self, transaction: Transaction, dbapi_connection: Any) -> bool:
         """Whether something was executed in *transaction* that no event told of."""
         if self._dialect.name in ("postgresql", "sqlite"):
@@ -78,9 +103,19 @@ class Effects:
         if kind is Kind.WRITE:
             transaction.dirty = True
             transaction.writes += 1
+        elif kind is Kind.DECLARE:
+            # What is read from it is as old as the transaction was then.
+            # (Test: test_a_cursor_that_was_opened_before.)
+            transaction.keeps_objects = transaction.dirty = True
+        elif kind is Kind.FETCH:
+            if not transaction.keeps_objects:
+                transaction.label = -1  # WITH HOLD: of an earlier one
+            transaction.dirty = True
         elif kind is Kind.SNAPSHOT:
             transaction.label = -1  # as old as the transaction that exported it
         elif kind is Kind.SAVEPOINT:
+            if self._dialect.name in ("mysql", "mariadb"):
+                transaction.forget_savepoint(name)  # the new one takes its place
             transaction.savepoint(name, commits=self._begin_before_savepoint(pooled))
         elif kind is Kind.RELEASE:
             if transaction.commits(name):
@@ -92,15 +127,16 @@ class Effects:
         elif kind is Kind.PREPARE:
             self._writer.write(transaction, pooled, two_phase=True)
             transaction.prepared = True
-        elif kind is Kind.COMMIT:
+        elif kind is Kind.COMMIT and self._dialect.name != "sqlite":
             # text("COMMIT"), or DDL that commits: the last moment is now.
             self._writer.write(transaction, pooled)
             transaction.restart(Outcome.UNKNOWN)
             # START TRANSACTION WITH CONSISTENT SNAPSHOT has opened the next one's at once.
             transaction.label = self._core.store.label
-        elif kind is Kind.MAY_COMMIT:
-            # If it does not (a syntax error, a temporary table), our rows wait in the transaction
-            # as the data do, and everything else goes on as before.
+        elif kind in (Kind.COMMIT, Kind.MAY_COMMIT):
+            # If it does not (a syntax error, a temporary table, on SQLite a deferred constraint),
+            # our rows wait in the transaction as the data do, and all else goes on as before.
+            # (Test: test_a_commit_that_fails_and_is_tried_again.)
             keys = transaction.close()
             self._writer.write(transaction, pooled)
             transaction.restart(Outcome.UNKNOWN)

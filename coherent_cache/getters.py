@@ -10,6 +10,7 @@ Where the compiled form is in use (`hit`) it comes to the memo before the getter
 from __future__ import annotations
 
 import keyword
+import unicodedata
 import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -134,7 +135,7 @@ def first(instance, now):
                         found.uses += 1
                     value = view.values.setdefault(slot, found).value
                     if view.changes != changes:
-                        value = view.keep(slot, found, changes).value
+                        value = view.check_kept(slot, found, changes).value
                     items[instance] = now, value
                     return value
     except Exception:
@@ -150,7 +151,9 @@ def keyed_getter(
     read: Getter,
 ) -> Getter:
     """The getter of an attribute whose value depends on the instance's attribute *name* too."""
-    if not name.isidentifier() or keyword.iskeyword(name):
+    # The compiler would read another name where it is not in that normal form.
+    is_plain = unicodedata.normalize("NFKC", name) == name
+    if not name.isidentifier() or keyword.iskeyword(name) or not is_plain:
         return lambda instance: read(instance)  # getattr() will say what is wrong with it
     # Compiled for the name, as dataclasses are: ``getattr`` would take half of the time.
     index = register(attribute)

@@ -48,12 +48,12 @@ class Invalidator:
         if connection is not None:
             sync_connection = _sync_connection(connection)
             found = self._core.transaction_of(sync_connection)
-            targets = [found] if found is not None and found.watch.carries(found) else []
+            targets = [found] if found is not None and _may_take(found) else []
             connections = self._pooled(sync_connection)
         elif session is not None:
             sync = _sync_session(session)
             targets = self._transactions_of(sync)
-            waiting = [] if targets or self._commits_by_itself(sync) else [sync]
+            waiting = [] if targets else [sync]
         else:
             targets, waiting = self._open_here(scope)
         # One that has come to its end meanwhile, in another thread, is none that was found.
@@ -63,23 +63,30 @@ class Invalidator:
             own = waiting if given else _to_flush(scope, waiting, targets)
             waiting = [s for s in waiting if self._sessions.invalidate(s, keys, own=s in own)]
         # Others may be another task's, which is no business of the request but for these keys.
-        near = [transaction for transaction in targets if scope.is_near(transaction)]
+        near = [t for t in targets if not t.is_resting and scope.is_near(t)]
         # Where the request has a transaction that carries the keys, the write is in that one.  What
         # becomes of them in another's is its own business: it may go on after this one was undone,
         # and the request would see a second value.
         # (Test: test_a_del_that_was_undone_here_and_stays_in_anothers_transaction.)
+        waits = [session for session in waiting if not self._commits_by_itself(session)]
         if given:
-            carried = bool(targets or waiting)
+            carried = any(not transaction.is_resting for transaction in targets) or bool(waits)
         else:
             # Outside a request all may be those of other threads or tasks, which have a copy of the
             # same context: an invalidation that is meant is theirs as well, and one that is not may
             # be rolled back with them.  (Test: test_a_del_beside_a_job_that_rolls_back.)
-            carried = bool(near) or any(s in near_sessions for s in waiting)
+            carried = bool(near) or any(s in near_sessions for s in waits)
+            if not any(t.dirty for t in near) and not any(_has_changes(s) for s in waiting):
+                # Those that are open may only read, and the write come in another.
+                # (Test: test_session_that_was_never_used_beside_an_open_one.)
+                scope.leave_unclaimed(self._core, keys)
             if carried:
                 connections, sessions = scope.near_connections(self._core), near_sessions
             else:
-                scope.leave_unclaimed(self._core, keys)
                 connections, sessions = scope.connections(self._core), scope.sessions()
+        if given:
+            for transaction in scope.transactions(self._core):
+                transaction.drop(keys)
         views = views_around(self._core)
         for transaction in targets:
             if self._source is not None and transaction.watch is self._source:
@@ -90,6 +97,8 @@ class Invalidator:
                 elif not near:
                     transaction.concerns(view, keys)
         for view in views:
+            if any(not transaction.is_open for transaction in targets):
+                view.uncheck()  # it may have ended before the view was known to it
             view.forget(keys)
         if not carried:
             self._core.invalidate_now(sorted(keys))
@@ -101,17 +110,12 @@ class Invalidator:
         are in one but have no connection yet."""
         if self._source is not None:
             self._source.notice()
-        targets = [t for t in scope.all_transactions(self._core) if t.watch.carries(t)]
+        targets = [t for t in scope.all_transactions(self._core) if _may_take(t)]
         waiting: list[Session] = []
         for session in scope.sessions():
             found = self._transactions_of(session)
             targets += [t for t in found if t not in targets]
-            if (
-                not found
-                and session.in_transaction()
-                and self._sessions.may_carry(session)
-                and not self._commits_by_itself(session)
-            ):
+            if not found and session.in_transaction() and self._sessions.may_carry(session):
                 waiting.append(session)
         return targets, waiting
 
@@ -143,14 +147,22 @@ class Invalidator:
         return [(connection.connection, watch)]
 
     def _commits_by_itself(self, session: Session) -> bool:
-        """Whether *session* has a connection in autocommit mode: its writes are committed already,
-        whatever the session will say.  (Test: test_case_19_session.)"""
+        """Whether *session* has a connection in autocommit mode: its writes may be committed
+        already, whatever the session will say.  Or it only reads there, and writes elsewhere later.
+        (Tests: test_case_19_session, test_session_that_reads_in_autocommit.)"""
         return session.in_transaction() and any(
-            not transaction.prepared for transaction in self._sessions.transactions_of(session)
+            not transaction.prepared and not transaction.watch.is_replica
+            for transaction in self._sessions.transactions_of(session)
         )
 
     def _transactions_of(self, session: Session) -> list[Transaction]:
-        return [t for t in self._sessions.transactions_of(session) if t.watch.carries(t)]
+        return [t for t in self._sessions.transactions_of(session) if _may_take(t)]
+
+
+def _may_take(transaction: Transaction) -> bool:
+    """Whether *transaction* is to be told of a `del`: it will carry it, or is prepared, and then
+    has to repeat it when it ends.  (Test: test_a_del_between_the_phases.)"""
+    return transaction.prepared or transaction.watch.carries(transaction)
 
 
 def _to_flush(
@@ -167,6 +179,10 @@ def _to_flush(
     if own or any(transaction.is_used_by(user) for transaction in targets):
         return own
     return [session for session in scope.near_sessions() if session in waiting]
+
+
+def _has_changes(session: Session) -> bool:
+    return bool(session.new or session.deleted or session.dirty)
 
 
 def _sync_connection(connection: AnyConnection) -> Connection:

@@ -24,8 +24,8 @@ import uuid
 from .errors import KeyTypeError
 
 _UNREADABLE = re.compile("[\\\\'\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-_UNSTORABLE = re.compile("[\x00\x1b\ud800-\udfff]")
-_STORED_ESCAPE = re.compile("\x1b([0-9a-f]{4})")
+_UNSTORABLE = re.compile("[\x00\x1b\x80-\U0010ffff]")
+_STORED_ESCAPE = re.compile("\x1b(?:([0-9a-f]{4})|U([0-9a-f]{8}))")
 
 
 def make_key(prefix: str, *parts: object) -> str:
@@ -72,7 +72,10 @@ def part_text(part: object) -> str:
     # datetime before date: it is a subclass of it.
     if isinstance(part, datetime.datetime | datetime.date | datetime.time):
         fold = getattr(part, "fold", 0)
-        return f"{_base_name(part)}({part.isoformat()}{'~' if fold else ''})"
+        # A time alone has no offset in a zone that has more than one.
+        zone = part.tzinfo if isinstance(part, datetime.time) and part.utcoffset() is None else None
+        named = "" if zone is None else f" {zone}"
+        return f"{_base_name(part)}({part.isoformat()}{named}{'~' if fold else ''})"
     if isinstance(part, datetime.timedelta):
         return f"timedelta({part.days},{part.seconds},{part.microseconds})"
     if isinstance(part, uuid.UUID | decimal.Decimal | fractions.Fraction):
@@ -120,18 +123,28 @@ def check_key(key: object) -> str:
 
 
 def to_stored(key: str) -> str:
-    """Return *key* as the table holds it: NUL and lone surrogates, which no database stores,
-    are escaped by U+001B and four hexadecimal digits, and so is U+001B itself."""
+    """Return *key* as the table holds it, in ASCII: what is not, NUL and U+001B are escaped by
+    U+001B and four hexadecimal digits, or U and eight.
+
+    A connection's character set may lack what a key has (``charset=latin1``): it would be stored or
+    read as a question mark, and an invalidation lost.
+    (Test: test_keys_of_a_connection_with_a_smaller_character_set.)
+    """
     if key.isascii() and key.isprintable():
         return key
-    return _UNSTORABLE.sub(lambda match: f"\x1b{ord(match.group()):04x}", key)
+    return _UNSTORABLE.sub(_stored_escape, key)
+
+
+def _stored_escape(match: re.Match[str]) -> str:
+    code = ord(match.group())
+    return f"\x1b{code:04x}" if code < 0x10000 else f"\x1bU{code:08x}"
 
 
 def from_stored(text: str) -> str:
     """The inverse of `to_stored`."""
     if "\x1b" not in text:
         return text
-    return _STORED_ESCAPE.sub(lambda match: chr(int(match.group(1), 16)), text)
+    return _STORED_ESCAPE.sub(lambda match: chr(int(match.group(1) or match.group(2), 16)), text)
 
 
 def key_hash(stored: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from concurrent.futures import Future
 from contextvars import ContextVar
@@ -9,7 +10,7 @@ from typing import Any
 
 from .entry import Entry, Slot
 from .errors import RecursiveRetrieverError
-from .transaction import Outcome, Transaction
+from .transaction import Outcome, Transaction, numbers
 
 
 class Chain:
@@ -18,8 +19,8 @@ class Chain:
     __slots__ = ("_transactions", "turns_held", "waiting_on")
 
     def __init__(self) -> None:
-        #: The flight of another chain that this one waits for.
-        self.waiting_on: Flight | None = None
+        #: The flights of other chains that this one waits for.
+        self.waiting_on: list[Flight] = []
         #: How many locks its loads hold that other processes wait for, see `once`.
         self.turns_held = 0
         self._transactions: tuple[Transaction, ...] = ()
@@ -48,15 +49,23 @@ class Chain:
 class Flight:
     """A load that others may wait for."""
 
-    __slots__ = ("chain", "failed", "future", "label")
+    __slots__ = ("_loop", "chain", "failed", "future", "label")
 
     def __init__(self, chain: Chain, label: int) -> None:
         self.chain = chain
+        self._loop = asyncio._get_running_loop()
         self.label = label
         #: The load whose retriever raised.
         self.failed: Load | None = None
         #: Set to the entry, to the retriever's exception, or to None if there is nothing to share.
         self.future: Future[Entry | None] = Future()
+
+    def is_led_in_this_loop(self) -> bool:
+        """Whether the event loop that runs in this thread has to go on for it to end.
+
+        (Test: test_get_beside_aget_in_one_loop.)
+        """
+        return self._loop is not None and self._loop is asyncio._get_running_loop()
 
 
 class Load:
@@ -65,9 +74,11 @@ class Load:
     __slots__ = (
         "chain",
         "ended",
+        "is_over",
         "keys",
-        "label",
+        "labels",
         "manager",
+        "number",
         "owners",
         "parent",
         "slot",
@@ -78,41 +89,61 @@ class Load:
         self, manager: Any, slot: Slot, label: int, parent: Load | None, chain: Chain
     ) -> None:
         self.manager = manager
+        self.number = next(numbers)
         self.slot = slot
-        self.label = label
+        #: How old what it has read may be; the value is as old as the oldest.  Collected: two
+        #: threads of a retriever that each kept the lower of two might keep the higher.
+
+        self.labels = {label}
         self.parent = parent
         self.chain = chain
         self.keys = {slot.key}
         self.owners: set[Transaction | Outcome] = set()
+        #: The retriever has returned, or raised.
+        self.is_over = False
         #: Transactions that the retriever itself has ended.
         self.ended: set[Transaction] = set()
-        #: Transactions it read in and that are still open → label of their snapshot.
-        self.touched: dict[Transaction, int] = {}
+        #: Transactions it read in and that are still open → label of their snapshot, and
+        #: `Transaction.undone` at that time.
+        self.touched: dict[Transaction, tuple[int, int]] = {}
 
     def touch(self, transaction: Transaction, label: int) -> None:
         """The retriever executes something in *transaction*, whose snapshot is at least as new as
         *label*."""
-        self.touched.setdefault(transaction, label)
+        self.touched.setdefault(transaction, (label, transaction.undone))
         self.chain.works_in(transaction)
+
+    def knows(self, transaction: Transaction) -> bool:
+        """Whether the retriever has executed something in *transaction*, which is open."""
+        return transaction in self.touched
 
     def settle(self, transaction: Transaction, written: bool, statement_snapshots: bool) -> None:
         """Take down what *transaction* turned out to be, at its end or the load's."""
-        label = self.touched.pop(transaction)
-        if written:
+        found = self.touched.pop(transaction, None)
+        if found is None:
+            return  # another thread of the retriever has, at this moment
+        label, undone = found
+        if undone != transaction.undone:
+            # The interleaving this guards against: another thread rolls back, or the retriever
+            # itself, and the transaction, or the next on its connection, has written nothing.
+            # (Tests: test_rolled_back_by_another_thread_during_the_load,
+            # test_a_retriever_that_undoes_what_it_has_read.)
+            self.owners.add(Outcome.LOST)
+        elif written:
             self.owners.add(transaction)
         # A snapshot opened before this load began may be older than the newest reading of the
         # ledger: its label counts.  Where each statement has a snapshot of its own, it is new,
         # but for the objects that an ORM session kept.
         is_new = statement_snapshots and not transaction.keeps_objects
         if not is_new and transaction.manager is self.manager:
-            self.label = min(self.label, label)
+            self.labels.add(label)
 
     def absorb(self, entry: Entry, manager: Any) -> None:
         """The retriever read another cached value: the result is no newer and no cleaner."""
         self.owners |= entry.owners
         if manager is self.manager:  # labels of two managers cannot be compared
             self.keys |= entry.keys
-            self.label = min(self.label, entry.label)
+            self.labels.add(entry.label)
 
     def absorb_failure(self, failed: Load) -> None:
         """A cached value that the retriever asked for could not be computed.  It may go on without:
@@ -121,26 +152,52 @@ class Load:
         (Test: test_case_16_computed_from_an_inner_failure.)
         """
         self.owners |= failed.owners
-        for transaction, label in failed.touched.items():
-            self.touch(transaction, label)
+        for transaction, found in failed.touched.items():
+            self.touched.setdefault(transaction, found)
+            self.chain.works_in(transaction)
         self.ended |= failed.ended
         if failed.manager is self.manager:
             self.keys |= failed.keys
-            self.label = min(self.label, failed.label)
+            self.labels |= failed.labels
+
+    def concerns_others(self, label: int) -> bool:
+        """Whether what it raised is to be raised by those who waited for it too, whose view has
+        *label*: not if it read what is older, or in a transaction of its caller's.
+
+        (Tests: test_an_exception_from_an_old_snapshot, …_of_anothers_failed_transaction.)
+        """
+        if self.owners or any(each.number < self.number for each in self.touched):
+            return False
+        return min(self.labels) >= label
 
     def result(self, value: Any) -> Entry:
         """The entry for what the retriever returned."""
-        owners = frozenset(
-            owner.outcome or owner
-            if isinstance(owner, Transaction) and owner in self.ended
-            else owner
-            for owner in self.owners
-        )
+        owners = frozenset(map(self._owner_now, self.owners))
         others = frozenset(self.keys - {self.slot.key})
-        return Entry(self.slot, value, self.label, others=others, owners=owners)
+        return Entry(self.slot, value, min(self.labels), others=others, owners=owners)
+
+    def _owner_now(self, owner: Transaction | Outcome) -> Transaction | Outcome:
+        if not isinstance(owner, Transaction) or owner not in self.ended or owner.outcome is None:
+            return owner
+        if owner.outcome is Outcome.ROLLED_BACK and owner.number < self.number:
+            return Outcome.LOST  # it was the caller's
+        return owner.outcome
 
 
 current_load: ContextVar[Load | None] = ContextVar("coherent_cache.load", default=None)
+
+
+def load_under_way() -> Load | None:
+    """The load that this code computes a value for, if any.
+
+    A task or thread that a retriever began and left behind has a copy of its context: what it does
+    later is no part of that value.  (Tests: test_a_thread_that_outlives_the_retriever,
+    test_task_begun_in_a_retriever.)
+    """
+    load = current_load.get()
+    while load is not None and load.is_over:
+        load = load.parent
+    return load
 
 
 def forbid_recursion(manager: Any, slot: Slot, load: Load | None) -> None:

@@ -7,14 +7,16 @@ load, for the retriever.  Every step between is one function for both.
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from .core import Core
 from .entry import Entry, Slot
+from .errors import ConfigurationError
 from .flights import Flights
-from .greenlets import current_owner, pause, spawn, wait_for, wait_for_async
-from .load import Chain, Flight, Load, current_load, forbid_recursion
+from .greenlets import current_owner, in_greenlet, pause, spawn, wait_for, wait_for_async
+from .load import Chain, Flight, Load, current_load, forbid_recursion, load_under_way
 from .memo import NO_MEMO, current_memo
 from .once import NO_WAIT, Once, Turns, Wait
 from .points import point
@@ -61,7 +63,7 @@ class _Read:
         self.view = view if view is not None else View()
         self.changes = self.view.changes
         self.owner = current_owner()
-        self.parent = current_load.get()
+        self.parent = load_under_way()
         #: A load that ended with an error.
         self.failed: Load | None = None
         self.chain: Chain = self.parent.chain if self.parent is not None else Chain()
@@ -127,7 +129,7 @@ class Loader:
             return None
         found = view.values.get(slot)
         if found is not None:
-            load = current_load.get()
+            load = load_under_way()
             if load is not None:
                 load.absorb(found, self._core)
         return found
@@ -161,6 +163,10 @@ class Loader:
                 read.view.counted += 1
                 return found, True
         return None, self._hides(read.scope, frozenset((read.slot.key,)))
+
+    def after_fork(self) -> None:
+        """In a forked child the loads of the parent's other threads are not ours."""
+        self._flights.after_fork()
 
     def _note_calm(self, read: _Read) -> None:
         """Let the view know that it is checked and that nothing is around it that hides a value or
@@ -209,6 +215,18 @@ class Loader:
             read.scope, frozenset((read.slot.key,))
         )
 
+    def _join_or_lead(self, read: _Read, *, blocks: bool) -> tuple[Flight, bool]:
+        return self._flights.join_or_lead(
+            read.slot,
+            read.chain,
+            wanted=read.view.label,
+            label=self._store.label,
+            blocks=blocks,
+            # Also one that nothing was executed on, for which another may wait.
+            # (Test: test_pool_of_one_and_an_idle_connection.)
+            holds_connection=bool(read.scope.own_connections(self._core)),
+        )
+
     def _load(self, read: _Read, compute: Callable[[], Any]) -> Entry:
         # Before waiting: a task that waits in plain code would stop the loop that the load needs.
         # (Test: test_async_sync_attribute_beside_a_load_of_it.)
@@ -216,9 +234,7 @@ class Loader:
         if self._is_alone(read):
             return self._compute(read, compute)
         for _ in range(_WAITS):
-            flight, leads = self._flights.join_or_lead(
-                read.slot, read.chain, wanted=read.view.label, label=self._store.label
-            )
+            flight, leads = self._join_or_lead(read, blocks=not in_greenlet())
             if leads:
                 with _Landing(self._flights, read, flight) as landing:
                     # Another flight may have landed since we looked.
@@ -227,7 +243,7 @@ class Loader:
             try:
                 done = wait_for(flight.future, _patience(read))
             finally:
-                self._flights.stop_waiting(read.chain)
+                self._flights.stop_waiting(read.chain, flight)
             if not done:
                 break
             found = self._take(read, flight)
@@ -239,9 +255,7 @@ class Loader:
         if self._is_alone(read):
             return await self._acompute(read, compute)
         for _ in range(_WAITS):
-            flight, leads = self._flights.join_or_lead(
-                read.slot, read.chain, wanted=read.view.label, label=self._store.label
-            )
+            flight, leads = self._join_or_lead(read, blocks=False)
             if leads:
                 with _Landing(self._flights, read, flight) as landing:
                     landing.entry = self._from_store(read) or await self._abring(read, compute)
@@ -249,7 +263,7 @@ class Loader:
             try:
                 done = await wait_for_async(flight.future, _patience(read))
             finally:
-                self._flights.stop_waiting(read.chain)
+                self._flights.stop_waiting(read.chain, flight)
             if not done:
                 break
             found = self._take(read, flight)
@@ -268,6 +282,9 @@ class Loader:
         try:
             entry = flight.future.result()
         except Exception:  # what the retriever raised
+            failed = flight.failed
+            if failed is not None and not failed.concerns_others(read.view.label):
+                return None
             if read.parent is not None and flight.failed is not None:
                 read.parent.absorb_failure(flight.failed)
             raise
@@ -362,6 +379,12 @@ class Loader:
         load = self._begin(read)
         with _Loading(self._core, read, load):
             value = compute()
+            if inspect.iscoroutine(value):
+                value.close()  # nobody will await it
+                raise ConfigurationError(
+                    f"the retriever of {read.slot.key!r} returned a coroutine, which cannot be "
+                    f"cached: make it 'async def', also where it is decorated"
+                )
             self._settle(load)
         return self._keep(read, load.result(value))
 
@@ -398,6 +421,8 @@ class Loader:
         computed in, or the request."""
         self._store.publish(read.slot, entry)
         if entry.owners:
+            if Outcome.LOST in entry.owners:
+                return entry
             if all(isinstance(owner, Outcome) for owner in entry.owners):
                 # Of transactions that the retriever itself began and ended, whatever they were
                 # for: read on a replica, or under a lock.  It stands for this request.
@@ -470,6 +495,7 @@ class _Loading:
         current_memo.set(self._memo)
         if self._view is not None:
             self._view.__exit__()
+        self._load.is_over = True
         current_load.set(self._outer)
         if error is not None:
             self._read.failed = self._load

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import Engine, MetaData
-from sqlalchemy.pool import StaticPool
+from sqlalchemy.pool import QueuePool, StaticPool
 
 from .blocks import BeginBlock, ConnectBlock
 from .core import Core, sync_engine
 from .entry import Slot
 from .errors import ConfigurationError
-from .forking import tell_after_fork
+from .forking import tell_after_fork, tell_before_fork
 from .freshness import Freshness, Strict
 from .greenlets import spawn
 from .invalidation import AnyConnection, AnySession, Invalidator
@@ -159,6 +159,7 @@ class CacheManager:
             self.core.watches.append(EngineWatch(self.core, sync_engine(replica), replica=True))
         if snapshot is not None:
             self.core.keeper = _keeper_of(self.core, snapshot)
+        tell_before_fork(self)
         tell_after_fork(self)
 
     def __repr__(self) -> str:
@@ -518,6 +519,7 @@ class CacheManager:
         """Save the snapshot, if there is one, and close the ledger's own connections.  They open
         again when they are needed; until then nothing that is in memory is served, since nothing
         vouches for it."""
+        self.core.access.require_greenlet("use 'await manager.aclose()'")
         keeper = self.core.keeper
         if keeper is not None and not self.is_async:
             keeper.stop()
@@ -546,12 +548,29 @@ class CacheManager:
             turns = Turns(self._tier, self._once_wait)
         return Loader(self.core, self._sessions, self._source, self._shared, turns)
 
+    def before_fork(self) -> None:
+        """SQLite: a child in which connections to the file are open, though nobody uses them, takes
+        the parent's locks for its own, and has none.
+
+        The interleaving this guards against: the parent ends, another process is the last to close
+        the file as far as locks say, and deletes the WAL under the child, which sees no commit any
+        more, and whose own nobody sees.  (Test: test_a_child_whose_parent_has_gone.)
+        """
+        core = self.core
+        if core.engine.dialect.name != "sqlite" or core.is_async or core.access.is_memory:
+            return
+        self.core.access.before_fork()
+        for watch in self.core.watches:
+            if isinstance(watch.engine.pool, QueuePool):
+                watch.engine.dispose()  # those that nobody has
+
     def after_fork(self) -> None:
         """In a forked child: everything that belongs to the parent is left alone."""
         self.core.store.after_fork()
         self.core.access.after_fork()
         if self.core.keeper is not None:
             self.core.keeper.after_fork()
+        self._loader.after_fork()  # a load may be under way that has this one
         self._loader = self._make_loader()
         for watch in self.core.watches:
             if not isinstance(watch.engine.pool, StaticPool) and not self.core.access.is_memory:

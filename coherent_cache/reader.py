@@ -124,6 +124,11 @@ class Reader:
         finally:
             lock.release()
 
+    @property
+    def position(self) -> Any:
+        """Where the news that were applied end; None before the first check."""
+        return self._position
+
     def ask(self, question: Callable[[Execute], _T]) -> _T:
         """Return what *question*, which only reads, finds on the side connection."""
         with self._mutex.held():
@@ -140,14 +145,16 @@ class Reader:
     def check_within(self, execute: Execute, *, keep: bool) -> None:
         """Read the news through a transaction of the caller's, without waiting for anybody.
 
-        The position is kept unless rows of that transaction's own may be among them: they become
-        news with its commit.  (SQLite only, whose positions outlive a session.)
+        The position is to be kept unless rows of that transaction's own may be among them: they
+        become news with its commit.  (SQLite only, whose positions outlive a session.)
         """
         news = self._ledger.read(execute, self._position)
         self._store.apply(news)
         # Without the mutex: whoever reads meanwhile sets a position whose news are applied too.
         if keep:
             self._position = news.position
+            # What the database counted was read before another one.
+            self._version = None
 
     @point(before="check: begun, nothing read")
     def _read(self) -> None:
@@ -183,6 +190,14 @@ class Reader:
         """Close the connection.  The next check opens another and drops everything."""
         with self._mutex.held():
             self._side.close()
+
+    def close_if_idle(self) -> None:
+        """`close`, unless somebody uses the connection."""
+        if self._lock_of_threads.acquire(blocking=False):
+            try:
+                self._side.close()
+            finally:
+                self._lock_of_threads.release()
 
     def abandon(self) -> None:
         """Forget the connection after a fork, without a word to the server."""

@@ -69,11 +69,11 @@ class _State(Generic[_Event]):
             following, self.next = self.next, None
             if following is None or following.left:
                 self.busy = False
-        if following is not None:
-            if following.left:
-                following.done.set()
-            else:
-                following.turn.set()
+            # Before anybody may leave: a leader who finds that it is not his turn says that he has
+            # left, and one who was taken to be there would never end his round.
+            # (Test: test_a_round_whose_leader_is_interrupted_as_his_turn_comes.)
+            if following is not None:
+                (following.done if following.left else following.turn).set()
         if ended is not None:
             ended.end(error)
 

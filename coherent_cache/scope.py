@@ -15,6 +15,7 @@ from sqlalchemy import PoolProxiedConnection
 from sqlalchemy.orm import Session
 
 from .greenlets import current_owner
+from .load import load_under_way
 from .memo import NO_MEMO, current_memo
 from .transaction import Transaction
 from .view import View
@@ -53,12 +54,45 @@ class Scope:
         # In a request: what a `del` has named and no commit of the request has carried yet.
         self._unclaimed: dict[tuple[Any, str], None] = {}
 
+    def end(self) -> None:
+        """The request is over.  Threads and tasks that it leaves behind have a copy of its context,
+        and nothing more to do with each other.
+
+        (Test: test_a_del_of_a_task_that_outlives_its_request.)
+        """
+        self._request = False
+        self._unclaimed = {}
+
+    def has_open(self) -> bool:
+        """Whether a transaction, or a session that has one, goes on here."""
+        return bool(self.transactions_here) or any(
+            session.in_transaction() for session in _living(self.sessions_here)
+        )
+
+    def take_over(self, ended: Scope) -> None:
+        """What goes on after the request of *ended* is found here: its block was inside this one.
+
+        (Test: test_a_transaction_that_outlives_the_request.)
+        """
+        for transaction in list(ended.transactions_here):
+            self.add(transaction)
+            transaction.scope = self
+            if transaction.outcome is not None:  # another thread has ended it meanwhile
+                self.remove(transaction)
+        for reference, users in list(ended.sessions_here.items()):
+            self.sessions_here.setdefault(reference, users)
+        self._connections.update(list(ended._connections.items()))
+        if ended.parent is None:
+            ended.parent = self  # tasks that were left behind find it too
+
     def leave_unclaimed(self, manager: Any, keys: frozenset[str]) -> None:
         """Remember *keys* of *manager*, which were invalidated, for the rest of the request: the
         write that the ``del`` was meant for may come in a transaction of a session that nobody
         has heard of yet.  Not outside a request, which would have no end."""
         if self._request:
             self._unclaimed.update(dict.fromkeys((manager, key) for key in keys))
+        if self.parent is not None:
+            self.parent.leave_unclaimed(manager, keys)
 
     def claim(self, manager: Any, keys: frozenset[str]) -> None:
         """A transaction of the request has committed the invalidation of *keys*."""
@@ -256,8 +290,11 @@ class open_scope:  # noqa: N801  (used like a function)
         return self._scope
 
     def __exit__(self, *_: object) -> None:
+        self._scope.end()
         if _scope.get() is self._scope:
             _scope.set(self._outer)
+            if self._scope.has_open():
+                current_scope().take_over(self._scope)
 
 
 class open_view:  # noqa: N801  (used like a function)
@@ -281,7 +318,10 @@ class open_view:  # noqa: N801  (used like a function)
         _frame.set(self._frame)
         if scope is not None:
             self._view.begin(self._manager, scope)
-        current_memo.set(self._view.memo)
+        if current_memo.get() is not NO_MEMO or load_under_way() is None:
+            current_memo.set(self._view.memo)
+        # Else a retriever has begun the request: its load has to be told of what is read.
+        # (Test: test_a_request_within_a_retriever.)
         return self._view
 
     def __exit__(self, *_: object) -> None:

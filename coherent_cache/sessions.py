@@ -31,6 +31,9 @@ class SessionWatch:
         self._pending: weakref.WeakKeyDictionary[SessionTransaction, set[str]] = (
             weakref.WeakKeyDictionary()
         )
+        # They have a connection in autocommit mode: whatever their end, something may be committed.
+        # (Test: test_session_in_autocommit_that_had_no_connection.)
+        self._commit_by_themselves: weakref.WeakSet[SessionTransaction] = weakref.WeakSet()
         # Who let keys wait with the session's outermost transaction, and may flush it.
         self._owners: weakref.WeakKeyDictionary[SessionTransaction, set[object]] = (
             weakref.WeakKeyDictionary()
@@ -38,9 +41,9 @@ class SessionWatch:
         self._labels: weakref.WeakKeyDictionary[Session, int] = weakref.WeakKeyDictionary()
         # Invalidated while the session had no transaction yet.
         self._early: weakref.WeakKeyDictionary[Session, set[str]] = weakref.WeakKeyDictionary()
-        self._connections: weakref.WeakKeyDictionary[Session, weakref.WeakSet[Connection]] = (
-            weakref.WeakKeyDictionary()
-        )
+        self._connections: weakref.WeakKeyDictionary[
+            Session, weakref.WeakKeyDictionary[Connection, None]
+        ] = weakref.WeakKeyDictionary()
         # On the class, so that every session is seen however it was made.  The listeners hold
         # this weakly: they stay when it goes.
         this = weakref.ref(self)
@@ -66,7 +69,11 @@ class SessionWatch:
 
     def transactions_of(self, session: Session) -> list[Transaction]:
         """The manager's transactions that *session* has open."""
-        connections = [c for c in self._connections.get(session, ()) if not c.closed]
+        known = self._connections.get(session)
+        if known is None:
+            return []
+        # References, which are copied at once: another thread may be adding to them.
+        connections = [connection for each in known.keyrefs() if (connection := each()) is not None]
         found = [self._core.transaction_of(connection) for connection in connections]
         return [transaction for transaction in found if transaction is not None]
 
@@ -79,6 +86,7 @@ class SessionWatch:
         whether they wait with one.
 
         *own* says whether the caller may flush it."""
+        keys = frozenset(keys)
         outermost = session.get_transaction()
         if outermost is None:
             self._early.setdefault(session, set()).update(keys)
@@ -86,7 +94,12 @@ class SessionWatch:
         if own:
             self._owners.setdefault(outermost, set()).add(current_owner())
         transaction = session.get_nested_transaction() or outermost
-        self._pending.setdefault(transaction, set()).update(keys)
+        while True:
+            waiting = self._pending.setdefault(transaction, set())
+            waiting.update(keys)
+            if self._pending.get(transaction) is waiting or not transaction.is_active:
+                break
+            # Taken by `_after_begin` in another thread, perhaps before these were there.
         self._core.stir()
         # Asked after they were put there: in another thread SQLAlchemy may have ended it, and told
         # us, who took what waited.  (Test: test_case_14_a_del_while_another_threads_session_ends.)
@@ -123,16 +136,18 @@ class SessionWatch:
         process committed.  (Tests: test_case_02_orm_*, test_case_06_object_*.)
         """
         scope = current_scope()
-        near = scope.near_sessions()
+        near = scope.own_sessions()
         for session in scope.sessions():
             if not (session.identity_map or session.new) or not self.may_carry(session):
                 continue
             if session.identity_map:
-                load.label = min(load.label, self._labels.get(session, -1))
+                load.labels.add(self._labels.get(session, -1))
             if session not in near:
-                # Its own thread or task may be using its connection: nothing is asked there.  Nor
-                # can the value be kept with its transaction, where the caller does not look.
-                # (Test: test_g02_a_job_beside_it_uses_a_session.)
+                # Its own thread or task may be using its connection: nothing is asked there, which
+                # might wait for its statement, and that for us.  Nor can the value be kept with its
+                # transaction, where the caller does not look.
+                # (Tests: test_g02_a_job_beside_it_uses_a_session,
+                # test_a_read_does_not_wait_for_the_session_of_another_thread.)
                 if self._may_have_changed(session):
                     load.owners.add(Outcome.UNKNOWN)
                 continue
@@ -177,13 +192,15 @@ class SessionWatch:
         if found is None:
             return
         self._label(session, found)
-        self._connections.setdefault(session, weakref.WeakSet()).add(connection)
+        self._connections.setdefault(session, weakref.WeakKeyDictionary())[connection] = None
         # A session opened elsewhere: what works with it here works in its transaction.
         current_scope().share_session(session, found)
         if self._pending:  # and what waits with it, waits here too
             self._core.stir()
         if found.watch.carries(found):
             found.invalidate(self._pending.pop(transaction, ()))
+        elif not found.watch.is_replica and not found.prepared:
+            self._commit_by_themselves.add(transaction)
 
     def _label(self, session: Session, transaction: Transaction) -> None:
         """Note how old the objects of *session* may be that a retriever gets from it.
@@ -221,10 +238,15 @@ class SessionWatch:
     def _after_soft_rollback(
         self, session: Session, previous_transaction: SessionTransaction
     ) -> None:
-        self._pending.pop(previous_transaction, None)
+        self._drop(previous_transaction)
 
     def _after_transaction_end(self, session: Session, transaction: SessionTransaction) -> None:
-        self._pending.pop(transaction, None)
+        self._drop(transaction)
+
+    def _drop(self, transaction: SessionTransaction) -> None:
+        keys = self._pending.pop(transaction, None)
+        if keys and transaction in self._commit_by_themselves:
+            self._core.invalidate_now(sorted(keys))
 
 
 def _may_bind(session: Session, engine: Engine) -> bool:

@@ -8,9 +8,8 @@ taken from the pool, so an application with a pool of one never waits for itself
 from __future__ import annotations
 
 import logging
-import os
 import weakref
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from sqlalchemy import Engine
@@ -19,9 +18,13 @@ from .drivers import Fetch, driver_errors, driver_fetch, wrapped
 from .ledger import Ledger, Result
 from .libpq import PreparedSelects, prepared_selects
 from .points import point
+from .sqlite_file import DATABASES, Identity, identity_of, path_in_url, path_of
 from .wal_index import WalIndex, map_wal_index
 
 _log = logging.getLogger("coherent_cache")
+
+#: How often it connects anew if the file is replaced just then.
+_ATTEMPTS = 3
 
 #: Connections inherited from a parent process: closing one would end the parent's session, so
 #: they are kept from the garbage collector.
@@ -50,7 +53,14 @@ class SideConnection:
     Not safe for concurrent use: its owner keeps a lock.
     """
 
-    def __init__(self, engine: Engine, ledger: Ledger, *, shared_memory: bool = False) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        ledger: Ledger,
+        *,
+        shared_memory: bool = False,
+        on_file: Callable[[Identity | None], None] = lambda _: None,
+    ) -> None:
         #: Whether `state` is to tell something, and may.
         self.wants_state = shared_memory
         self._wal_index: WalIndex | None = None
@@ -60,7 +70,9 @@ class SideConnection:
         self._ledger = ledger
         self._connection: Any = None
         self._path: str | None = None
-        self._file: tuple[int, int] | None = None
+        self._file: Identity | None = None
+        # Told which file a connection that was made has open.
+        self._on_file = on_file
         self._finalizer: Any = None
         # Kept: making one each time takes as long as the statement on some drivers.
         self._cursor: Any = None
@@ -167,13 +179,22 @@ class SideConnection:
             return
         if self._connection is not None:
             self.close()
-            # The pool's connections still read the file that is no longer there.
             _log.warning("the database file was replaced: reconnecting, everything is dropped")
+            # The pool's connections still read the file that is no longer there.
             self._engine.dispose()
+        for _ in range(_ATTEMPTS):
+            before = identity_of(self._path or path_in_url(self._engine))
+            self._connect()
+            if before in (None, self._file):
+                return
+            # It was replaced meanwhile, and which of the two is connected to nobody says.
+            # (Test: test_the_file_is_replaced_while_the_ledger_connects.)
+            self.close()
+        self._connect()
+
+    def _connect(self) -> None:
         dbapi_connection = connect_beside(self._engine)
         self._connection = dbapi_connection
-        self._cursor = dbapi_connection.cursor()
-        self._fetch = driver_fetch(self._engine.dialect, dbapi_connection)
         if not self._engine.dialect.is_async:
             # A manager that goes takes its connections with it, at the latest at exit.  (An
             # asynchronous one cannot be closed without its event loop: `CacheManager.aclose`.)
@@ -181,11 +202,15 @@ class SideConnection:
             self._finalizer = weakref.finalize(self, dbapi_connection.close)
         self.session += 1
         try:
+            # A task may be cancelled at each step.
+            # (Test: test_cancelled_while_the_ledgers_connection_opens.)
+            self._cursor = dbapi_connection.cursor()
+            self._fetch = driver_fetch(self._engine.dialect, dbapi_connection)
             if self._engine.dialect.name == "sqlite":
-                # Asked, not taken from the URL, which may be a URI of SQLite's own.
-                databases = self.run("PRAGMA database_list", ()).rows
-                self._path = next((row[2] for row in databases if row[1] == "main"), None)
+                databases = self.run(DATABASES, ()).rows
+                self._path = path_of(databases, self._ledger.tables.log.schema, self._engine)
             self._file = self._file_identity()
+            self._on_file(self._file)
             with driver_errors(self._engine.dialect):
                 self._engine.dialect.set_isolation_level(dbapi_connection, "AUTOCOMMIT")
             self._ledger.prepare_session(self.run)
@@ -206,16 +231,28 @@ class SideConnection:
             return
         self._detach_finalizer()
         try:
-            # First: an error that somebody holds knows the cursor, and SQLite keeps a connection,
-            # and its lock on the file, until the last statement of it is gone.
-            # (Test: test_del_on_a_read_only_database.)
-            if cursor is not None and self._engine.dialect.name == "sqlite":
-                cursor.close()
-            # Not through the pool's object: detached from an asynchronous pool it may cut the
-            # driver's connection off, or not close it at all.
-            self._engine.dialect.do_close(connection)
+            try:
+                # First: an error that somebody holds knows the cursor, and SQLite keeps a
+                # connection, and its lock on the file, until the last statement of it is gone.
+                # (Test: test_del_on_a_read_only_database.)
+                if cursor is not None and self._engine.dialect.name == "sqlite":
+                    cursor.close()
+            finally:
+                # Not through the pool's object: detached from an asynchronous pool it may cut the
+                # driver's connection off, or not close it at all.  Also if a task is cancelled once
+                # more meanwhile.  (Test: test_a_cancel_scope_leaves_sqlite_locked.)
+                self._let_go(connection)
         except self._engine.dialect.loaded_dbapi.Error:
             pass
+
+    def _let_go(self, connection: Any) -> None:
+        dialect = self._engine.dialect
+        if dialect.is_async and dialect.has_terminate and dialect.driver == "asyncpg":
+            # It would wait for the server's answer, also for one that will not come.
+            # (Test: test_a_time_out_while_the_server_does_not_answer.)
+            dialect.do_terminate(connection)
+        else:
+            dialect.do_close(connection)
 
     def abandon(self) -> None:
         """Forget the connection without closing it: after a fork it is the parent's."""
@@ -230,12 +267,6 @@ class SideConnection:
             self._finalizer.detach()
             self._finalizer = None
 
-    def _file_identity(self) -> tuple[int, int] | None:
-        """Device and number of SQLite's file, None on other databases."""
-        if not self._path:
-            return None
-        try:
-            found = os.stat(self._path)  # a microsecond
-        except OSError:
-            return None
-        return (found.st_dev, found.st_ino)
+    def _file_identity(self) -> Identity | None:
+        """That of SQLite's file, None on other databases."""
+        return identity_of(self._path)

@@ -43,6 +43,8 @@ class ConnectionSource(Protocol):
 class SourceWatch:
     """The transactions of a `ConnectionSource`."""
 
+    is_replica = False
+
     def __init__(self, core: Core, source: ConnectionSource) -> None:
         self._core = core
         self._source = source

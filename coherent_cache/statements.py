@@ -20,6 +20,8 @@ class Kind(enum.Enum):
     READ = "reads"
     BEGIN = "begins a transaction"
     SNAPSHOT = "lets the transaction read from a snapshot that was taken elsewhere"
+    DECLARE = "opens a cursor, which keeps its snapshot"
+    FETCH = "reads from a cursor"
     WRITE = "may write, or take locks, or read newer rows than its snapshot's"
     COMMIT = "commits"
     MAY_COMMIT = "commits, unless it fails before that"
@@ -66,6 +68,8 @@ _CONTROL = [
         Kind.OTHER,
     ),
     (re.compile(r"SET\s+TRANSACTION\s+SNAPSHOT\b", re.I), Kind.SNAPSHOT),
+    (re.compile(r"DECLARE\b", re.I), Kind.DECLARE),
+    (re.compile(r"(?:FETCH|MOVE)\b", re.I), Kind.FETCH),
     # Neither MariaDB's SET STATEMENT … FOR UPDATE … nor a function that may write.
     (re.compile(r"SET\s+(?!GLOBAL|PASSWORD|STATEMENT)[^(]*$", re.I), Kind.OTHER),
     (re.compile(r"PRAGMA\s+[\w.]+\s*(?:\([^)]*\))?\s*;?\s*$", re.I), Kind.OTHER),
@@ -95,6 +99,8 @@ _IMPLICIT_COMMIT = {
     "OPTIMIZE", "RENAME", "REPAIR", "RESET", "REVOKE", "START", "TRUNCATE", "UNINSTALL", "UNLOCK",
     "BEGIN",
 }  # fmt: skip
+#: Stored code without a name: it begins no transaction, and may write.
+_COMPOUND = re.compile(r"BEGIN\s+NOT\s+ATOMIC\b", re.I)
 _ENABLES_AUTOCOMMIT = re.compile(
     r"SET\s+(?:PASSWORD|(?:@@)?(?:SESSION[.\s]\s*)?AUTOCOMMIT\s*=\s*(?:1|ON))", re.I
 )
@@ -118,6 +124,8 @@ def _effect_of(statement: str, dialect: str) -> Effect:
         bare = (_QUOTED_MARIADB if is_mariadb else _QUOTED).sub("''", text)
         may_write = _WRITES.search(bare) or (is_mariadb and _calls_stored_code(bare))
         return Effect(Kind.WRITE if may_write else Kind.READ)
+    if is_mariadb and _COMPOUND.match(text):
+        return Effect(Kind.WRITE)
     if is_mariadb and (
         (first in _IMPLICIT_COMMIT and not _TEMPORARY.match(text))
         or _ENABLES_AUTOCOMMIT.match(text)

@@ -7,6 +7,7 @@ events) or by a `ConnectionSource` (an application that keeps its connections it
 from __future__ import annotations
 
 import enum
+import itertools
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
     from .scope import Scope
 
 
+#: Puts the beginnings of transactions and loads in order.
+numbers = itertools.count()
+
+
 class Probe(NamedTuple):
     """What is known of a transaction at one moment."""
 
@@ -32,6 +37,9 @@ class Probe(NamedTuple):
 
 class Watch(Protocol):
     """The one who knows a transaction's connection."""
+
+    #: Whether it watches a replica, where nobody writes.
+    is_replica: bool
 
     def carries(self, transaction: Transaction) -> bool:
         """Whether an invalidation can wait for the commit of *transaction*."""
@@ -66,6 +74,9 @@ class Outcome(enum.Enum):
     #: The connection was lost, perhaps during COMMIT, or the transaction was ended by a way
     #: that nothing announces.
     UNKNOWN = "unknown"
+    #: What was read in it is of no use to anybody: the retriever, or another thread, has undone it
+    #: or gone on with another one meanwhile.
+    LOST = "lost"
 
 
 class _Level:
@@ -129,6 +140,13 @@ class Transaction:
     taken: Sequence[str] | None = None
     #: Its COMMIT, if others on this host were told of it.
     announcement: Announcement | None = None
+    #: SQLite: on a connection to a file that was replaced.
+    is_of_the_past = False
+    #: It was ended by a statement, and nothing was executed since: SQLAlchemy has one open, and the
+    #: database has none.
+    is_resting = False
+    #: How often what had been read in it may have been undone.
+    undone = 0
     #: SQLAlchemy is in the middle of beginning it.
     beginning = False
     #: How it ended; None while it is open.
@@ -139,6 +157,8 @@ class Transaction:
     def __init__(self, manager: Any, scope: Scope, watch: Watch, handle: Any) -> None:
         #: The manager whose keys it carries; compared by identity only.
         self.manager = manager
+        #: Greater than that of every transaction and load that began before.
+        self.number = next(numbers)
         self.scope: Scope | None = scope
         #: What the one who watches needs to find the connection again.
         self.handle = handle
@@ -183,14 +203,20 @@ class Transaction:
         (Tests: test_case_14_a_del_while_another_threads_transaction_ends, and after it.)
         """
         keys = frozenset(keys)
-        level = self._levels[-1]
-        level.pending |= keys
-        if level.values:
-            level.forget(keys)
+        levels = self._levels
+        while True:
+            level = levels[-1]
+            level.pending |= keys
+            if level.values:
+                level.forget(keys)
+            # Unless a savepoint began or ended meanwhile, and what was pending was taken along.
+            # (Test: test_release_while_another_thread_dels.)
+            if level is levels[-1]:
+                break
         if keys:
             self.manager.stir()
         # In this order, see `restart`.
-        return not self.closed and level is self._levels[-1]
+        return not self.closed and levels is self._levels
 
     def invalidate_early(self, keys: Iterable[str], views: Iterable[View]) -> None:
         """`invalidate`, of *keys* that were to be invalidated before it began.
@@ -244,6 +270,13 @@ class Transaction:
                 return None
         return None
 
+    def drop(self, keys: frozenset[str]) -> None:
+        """*keys* were invalidated with another transaction: what it has of them is not what the
+        request wants to see.  (Test: test_own_write_in_one_of_two_transactions.)"""
+        for level in self._levels:
+            if level.values:
+                level.forget(keys)
+
     def remember(self, slot: Slot, owner: object, entry: Entry) -> None:
         """Keep a value for *owner* for the rest of the innermost savepoint or transaction."""
         self._levels[-1].values[owner, slot] = (entry, self.writes)
@@ -278,16 +311,30 @@ class Transaction:
         index = self._index(name)
         if index is None:
             return
-        outer = self._levels[index - 1]
-        for level in self._levels[index:]:
+        outer, ended = self._levels[index - 1], self._levels[index:]
+        # Taken out first: who puts a key there meanwhile sees that, and puts it down again.
+        del self._levels[index:]
+        for level in ended:
             outer.pending |= level.pending
             outer.forget(frozenset(level.pending))
             outer.values.update(level.values)
-        del self._levels[index:]
+
+    def forget_savepoint(self, name: str) -> None:
+        """The savepoint is not to be gone back to any more; what happened in it, and further in,
+        counts with the one around it, or with the next one further in."""
+        index = self._index(name)
+        if index is None:
+            return
+        level, outer = self._levels[index], self._levels[index - 1]
+        outer.pending |= level.pending
+        outer.forget(frozenset(level.pending))
+        outer.values.update(level.values)
+        del self._levels[index]
 
     def rollback_to(self, name: str) -> None:
         """What happened since the savepoint did not happen; the savepoint itself stays."""
         index = self._index(name)
+        self.undone += 1
         if index is None:
             # Not one that we saw begin: anything may have been undone.
             for level in self._levels:
@@ -311,8 +358,9 @@ class Transaction:
     def end(self, outcome: Outcome) -> list[str]:
         """The transaction ended: it leaves its scope, and its requests' views are told.
 
-        Return the keys that came too late to go with its COMMIT, if that went well, and have to be
-        invalidated after it: who let them come may have done so at once, which is before it.
+        Return the keys that came too late to go with its COMMIT, unless that is known to have
+        failed, and have to be invalidated after it: who let them come may have done so at once,
+        which is before it.
         """
         self.closed = True  # first, see `invalidate`
         taken = self.taken
@@ -322,7 +370,7 @@ class Transaction:
         scope, self.scope = self.scope, None
         if scope is not None:
             scope.remove(self)
-        if taken is None or outcome is not Outcome.COMMITTED:
+        if taken is None or outcome is Outcome.ROLLED_BACK:
             return []
         return sorted(pending.difference(taken))
 
@@ -330,6 +378,7 @@ class Transaction:
         """The database's transaction ended and the connection goes on with another."""
         self.closed = True
         self._settle(outcome)
+        self.is_resting = True
         # After the levels were replaced: who saw it closed no more sees that.
         self.closed = False
 
@@ -379,4 +428,5 @@ class Transaction:
         if not self.keeps_objects:
             self.label = None
         self.taken = None
+        self.undone += 1
         self.dirty = self.written = self.locked = self.executed = False

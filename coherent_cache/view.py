@@ -53,8 +53,10 @@ class View:
         self.changes = 0
         # What that was the last times (None: everything), and at which count.
         self._forgotten: list[tuple[int, frozenset[str] | None]] = []
-        # Guards these two.  Innermost, held for a few instructions.
-        self._lock = threading.Lock()
+        # Guards these two, and what is put into the values.  Innermost, held for a few
+        # instructions; but somebody's connection may be collected meanwhile in this thread, whose
+        # transaction then ends, and invalidates something here.
+        self._lock = threading.RLock()
         #: How many invalidations this request has committed, and how many it had when it looked
         #: at the ledger.  Counted, not marked: a look that another thread of the request began
         #: before the commit may end after it.
@@ -87,6 +89,17 @@ class View:
         """Whether the ledger was looked at, and this request committed nothing since."""
         return self.checked_at == self.commits
 
+    def looked(self, label: int, commits: int) -> None:
+        """A look at the ledger that began after *commits* invalidations of this request has ended,
+        and the store has the news up to *label*.
+
+        The interleaving this guards against: two threads look, and the one that began first says so
+        last.  (Test: test_a_look_from_before_the_commit_lowers_the_label.)
+        """
+        with self._lock:
+            self.label = max(self.label, label)
+            self.checked_at = max(self.checked_at, commits)
+
     def uncheck(self) -> None:
         """The next read has to look at the ledger."""
         # First this, see `Loader._note_calm`.
@@ -108,13 +121,30 @@ class View:
         invalidates it, and only then the first keeps what it loaded.  What was invalidated besides
         is no reason not to keep it: read again, it could be another one.
         (Test: test_a_value_that_is_read_while_another_key_is_invalidated_stays.)
+
+        Under the lock, and put there only then: to put it there and take it away again would take
+        away what another thread has read since, and keeps.
+        (Test: test_a_slow_thread_takes_away_what_another_has_read.)
         """
-        before = len(self.values)
-        kept = self.values.setdefault(slot, entry)
-        self._not_hits += len(self.values) - before
-        if self.changes != changes and kept is entry and self._invalidated_since(changes, entry):
-            self._not_hits -= self.values.pop(slot, None) is not None
-        return kept
+        with self._lock:
+            if self.changes != changes and self._was_forgotten(changes, entry):
+                return self.values.get(slot, entry)
+            before, changes = len(self.values), self.changes
+            kept = self.values.setdefault(slot, entry)
+            self._not_hits += len(self.values) - before
+            if self.changes != changes and kept is entry and self._was_forgotten(changes, entry):
+                self._not_hits -= self.values.pop(slot, None) is not None
+            return kept
+
+    def check_kept(self, slot: Slot, entry: Entry, changes: int) -> Entry:
+        """`keep` of an *entry* that was put there without the lock, when something was invalidated
+        since *changes* was read."""
+        with self._lock:
+            if self._was_forgotten(changes, entry):
+                if self.values.get(slot) is entry:
+                    del self.values[slot]
+                return entry
+            return self.values.setdefault(slot, entry)
 
     @point(before="view: value kept, not in the memo")
     def memorise(self, index: int, instance: object, item: object, changes: int) -> None:
@@ -122,8 +152,9 @@ class View:
         was invalidated since *changes* was read.
 
         The interleaving is that of `keep`; whoever invalidates counts `changes` up before he
-        empties the memo, so either he removes the item or it is removed here.
-        (Test: test_case_03_memorised_after_the_del.)
+        empties the memo, so either he removes the item or it is removed here.  Nor where the view
+        has ended, even before *changes* was read: a thread that goes on would find it for ever.
+        (Tests: test_case_03_memorised_after_the_del, test_a_thread_that_outlives_the_request.)
         """
         memo = self.memo
         if memo is NO_MEMO or index >= len(memo):  # the attribute is younger than the view
@@ -133,7 +164,7 @@ class View:
             known[instance] = item
         else:
             memo[index] = {instance: item}
-        if self.changes != changes:
+        if self.changes != changes or memo[0] is not self:
             empty(memo)
 
     def forget(self, keys: frozenset[str]) -> Entries:
@@ -169,10 +200,10 @@ class View:
             self._forgotten.append((self.changes, keys))
             del self._forgotten[:-_REMEMBERED]
 
-    def _invalidated_since(self, changes: int, entry: Entry) -> bool:
-        with self._lock:
-            since = [keys for count, keys in self._forgotten if count > changes]
-            forgotten = self.changes - changes > len(since)
+    def _was_forgotten(self, changes: int, entry: Entry) -> bool:
+        """Whether what *entry* was computed from was invalidated since; under the lock."""
+        since = [keys for count, keys in self._forgotten if count > changes]
+        forgotten = self.changes - changes > len(since)
         return forgotten or any(keys is None or entry.depends_on(keys) for keys in since)
 
     def _empty_memo(self) -> None:

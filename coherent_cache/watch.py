@@ -18,7 +18,7 @@ import weakref
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Engine, ExceptionContext, PoolProxiedConnection, event
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from .boundaries import wrap_boundaries
 from .connections import connection_on, note_connection, note_connections
@@ -28,15 +28,19 @@ from .effects import Effects
 from .errors import CacheError
 from .greenlets import current_owner
 from .ledger import Execute
-from .load import current_load
+from .load import load_under_way
 from .points import point
 from .probe import probe, total_changes
 from .scope import current_scope, views_around
+from .sqlite_file import DATABASES, identity_of, path_of
 from .statements import Kind, effect_of
 from .transaction import Outcome, Probe, Transaction
 from .writing import LedgerWriter
 
 _log = logging.getLogger("coherent_cache")
+
+#: In the info of an SQLite connection: the file that it has open.
+_FILE = "coherent_cache.file"
 
 #: Statements after which a transaction may have something to commit.
 _WRITING = (Kind.WRITE, Kind.MAY_COMMIT, Kind.PREPARE)
@@ -71,7 +75,7 @@ class EngineWatch:
         self.engine = engine
         self._dialect = engine.dialect
         #: Data read there may be older than the ledger that is read elsewhere.
-        self._replica = replica
+        self.is_replica = replica
         # By id() of the driver's connection; an entry goes when its transaction ends.
         self._by_driver: dict[int, Transaction] = {}
         # By the same, what connections were like that nothing was executed on since.
@@ -110,6 +114,7 @@ class EngineWatch:
         event.listen(engine, "handle_error", on_error)
         event.listen(engine, "connect", self._on_connect)
         event.listen(engine, "checkout", self._on_checkout, insert=True)  # see `_Idle`
+        event.listen(engine, "checkin", self._on_checkin)
         event.listen(engine, "invalidate", self._on_lost)
         event.listen(engine, "close", self._on_close)
         event.listen(engine, "close_detached", self._lose)
@@ -120,11 +125,13 @@ class EngineWatch:
 
     def transaction_of(self, connection: Connection) -> Transaction | None:
         """The open transaction of *connection*, None if it has none or commits by itself."""
-        if connection.closed or not connection.in_transaction():
+        pooled = _pooled_of(connection)
+        if pooled is None or not connection.in_transaction():
             return None
-        pooled = connection.connection
         transaction = self.begun_on(pooled)
         if transaction is None:
+            if id(pooled.dbapi_connection) in self._idle:
+                return None  # ended, and SQLAlchemy is about to say so
             # Begun before the manager was there.  What it did is unknown: assume the worst.
             transaction = self._begin(pooled)
             transaction.dirty = True
@@ -139,7 +146,7 @@ class EngineWatch:
     def carries(self, transaction: Transaction) -> bool:
         """Whether an invalidation can wait for the commit of *transaction*: not if each of its
         statements commits by itself."""
-        if transaction.prepared or self._replica:
+        if transaction.prepared or self.is_replica:
             return False
         dbapi_connection = self.dbapi_connection_of(transaction)
         return dbapi_connection is not None and not is_autocommit(self._dialect, dbapi_connection)
@@ -171,7 +178,7 @@ class EngineWatch:
         if dbapi_connection is None:
             return Probe(written=True, statement_snapshots=False)
         found = probe(self._dialect, dbapi_connection, transaction)
-        return Probe(found.written, found.statement_snapshots and not self._replica)
+        return Probe(found.written, found.statement_snapshots and not self.is_replica)
 
     def invalidate_early(self, pooled: PoolProxiedConnection, keys: frozenset[str]) -> None:
         """Let *keys* be invalidated (also) with the next transaction of *pooled*, which has none:
@@ -194,6 +201,11 @@ class EngineWatch:
         scope = current_scope()
         transaction = Transaction(self._core, scope, self, weakref.ref(pooled))
         transaction.owner = current_owner()
+        file = self._core.file
+        if file is not None and pooled.info.get(_FILE, file) != file:
+            # What is read from a file that was replaced is as old as that.
+            # (Test: test_a_connection_to_the_file_that_was_replaced.)
+            transaction.is_of_the_past = True
         if left_over is not None and left_over.is_open:
             # The pool was told not to reset (reset_on_return=None): the database's transaction
             # goes on, and with it whatever was to be invalidated.
@@ -245,10 +257,12 @@ class EngineWatch:
             transaction.locked = bool(effect.name)
             return
         transaction.executed = True
+        transaction.is_resting = False
         transaction.note_user(current_owner())
-        load = current_load.get()
+        load = load_under_way()
         if load is not None:
-            load.touch(transaction, label)
+            confirmed = self._effects.confirm_label(load, transaction, dbapi_connection, label)
+            load.touch(transaction, confirmed)
         if effect.kind is not Kind.READ:
             if effect.kind in _WRITING:
                 self._claim(transaction)
@@ -334,8 +348,11 @@ class EngineWatch:
         if self._by_driver.get(id(dbapi_connection)) is transaction:
             del self._by_driver[id(dbapi_connection)]
         self._note_idle(dbapi_connection)
-        for view in views_around(self._core):
-            transaction.concerns(view)
+        # Not where the connection of somebody else is collected as garbage.
+        # (Test: test_a_connection_of_others_that_is_collected_here.)
+        if current_scope().is_near(transaction):
+            for view in views_around(self._core):
+                transaction.concerns(view)
         late = transaction.end(outcome)
         if late:
             self._invalidate_late(late)
@@ -354,28 +371,52 @@ class EngineWatch:
     def _settle_load(self, transaction: Transaction, dbapi_connection: Any = None) -> None:
         """A transaction that a retriever read in ends before the retriever does: what it was
         can be asked only now."""
-        load = current_load.get()
+        load = load_under_way()
         if load is None or transaction not in load.touched:
             return
         if dbapi_connection is None:
             found = self.probe(transaction)
         else:
             found = probe(self._dialect, dbapi_connection, transaction)
-        load.settle(transaction, found.written, found.statement_snapshots and not self._replica)
+        load.settle(transaction, found.written, found.statement_snapshots and not self.is_replica)
         load.ended.add(transaction)
 
     # The pool
 
     def _on_connect(self, dbapi_connection: Any, record: Any) -> None:
         self._core.access.on_connect(dbapi_connection)
-        if not self._replica:
+        if self._dialect.name == "sqlite":
+            self._note_file(dbapi_connection, record)
+        if not self.is_replica:
             self._writer.claim_lane(dbapi_connection, record)
+
+    def _note_file(self, dbapi_connection: Any, record: Any) -> None:
+        databases = cursor_execute(self._dialect, lambda: dbapi_connection)(DATABASES, ()).rows
+        path = path_of(databases, self._core.tables.log.schema, self.engine)
+        file = identity_of(path)
+        if file is not None:
+            record.info[_FILE] = file
 
     def _on_checkout(
         self, dbapi_connection: Any, record: Any, pooled: PoolProxiedConnection
     ) -> None:
         self._note_idle(dbapi_connection)
         current_scope().add_connection(pooled, self)
+
+    def _on_checkin(self, dbapi_connection: Any, record: Any) -> None:
+        """A connection goes back to the pool.  An application that resets it in its own way may
+        have ended its transaction by the driver's ``rollback()``.
+
+        (Test: test_a_reset_of_the_applications_own.)
+        """
+        transaction = self._by_driver.get(id(dbapi_connection))
+        if (
+            transaction is not None
+            and transaction.is_open
+            and not transaction.prepared
+            and in_transaction(self._dialect, dbapi_connection) is False
+        ):
+            self.after_end(transaction, dbapi_connection, Outcome.UNKNOWN)
 
     def _note_idle(self, dbapi_connection: Any) -> None:
         if id(dbapi_connection) in self._by_driver:
@@ -398,7 +439,19 @@ class EngineWatch:
         self._idle.pop(id(dbapi_connection), None)
         transaction = self._by_driver.pop(id(dbapi_connection), None)
         if transaction is not None and transaction.is_open:
-            load = current_load.get()
+            load = load_under_way()
             if load is not None and transaction in load.touched:
                 load.settle(transaction, written=True, statement_snapshots=False)
             transaction.end(Outcome.UNKNOWN)
+
+
+def _pooled_of(connection: Connection) -> PoolProxiedConnection | None:
+    """The pool's object that *connection* has; None if it is closed or lost, perhaps by another
+    thread at this moment.  (Tests: test_a_del_while_another_threads_connection_closes,
+    test_a_healthy_transaction_beside_a_lost_connection.)"""
+    if connection.closed or connection.invalidated:
+        return None
+    try:
+        return connection.connection
+    except SQLAlchemyError:
+        return None

@@ -10,7 +10,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
 from .core import Core
-from .drivers import cursor_execute, in_transaction, wrapped
+from .drivers import cursor_execute, has_failed, in_transaction, wrapped
 from .explain import explain
 from .ledger import Execute, LaneHolder, Result
 from .libpq import can_send, literal, send
@@ -35,7 +35,7 @@ class LedgerWriter:
         *pooled* is the pool's object for its connection, or the driver's connection itself.
         """
         keys = () if transaction.written else transaction.close()
-        if not keys:
+        if not keys or has_failed(self._dialect, _driver_side(pooled)):
             return
         info: dict[str, Any] = getattr(pooled, "info", {})
         lane = LaneHolder(info.get(self._lane_info), shared_until_commit=two_phase)

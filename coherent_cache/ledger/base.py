@@ -131,6 +131,10 @@ class Ledger(abc.ABC):
     def catch_up(self, execute: Execute, position: Any) -> News:
         """Return the news where `judge` could not tell them, or *position* is None."""
 
+    def shows(self, execute: Execute, position: Any) -> bool:
+        """Whether what *execute* reads is at least as new as *position*."""
+        raise NotImplementedError
+
     @abc.abstractmethod
     def write(self, execute: Execute, keys: Sequence[str], lane: LaneHolder) -> None:
         """Insert a row for each of *keys*; called in their transaction, just before COMMIT."""

@@ -138,6 +138,11 @@ class SQLiteLedger(Ledger):
         ).rows
         return [row[0] for row in found]
 
+    def shows(self, execute: Execute, position: _Position) -> bool:
+        """See `Ledger.shows`."""
+        found = self._newest(execute)
+        return found == position or found.generation > position.generation
+
     def _newest(self, execute: Execute) -> _Position:
         rows = execute(
             f"SELECT generation, token FROM {self.log_name} ORDER BY generation DESC LIMIT 1", ()

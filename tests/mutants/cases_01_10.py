@@ -45,7 +45,7 @@ MUTANTS = [
     Mutant(
         "label-after-the-data",
         "load.py",
-        "return Entry(self.slot, value, self.label, others",
+        "return Entry(self.slot, value, min(self.labels), others",
         "return Entry(self.slot, value, self.manager.store.label, others",
         (f"{C05}::test_case_05_slow_loader", f"{C06}::test_case_06_postgresql"),
         core=True,
@@ -53,7 +53,7 @@ MUTANTS = [
     Mutant(
         "snapshot-of-the-transaction-ignored",
         "load.py",
-        "            self.label = min(self.label, label)\n",
+        "            self.labels.add(label)\n",
         "            pass\n",
         (
             f"{C06}::test_case_06_postgresql",
@@ -279,8 +279,8 @@ MUTANTS = [
     Mutant(
         "replica-ignored",
         "effects.py",
-        "        if self._replica:\n            return -1",
-        "        if False:\n            return -1",
+        "        if self._replica or transaction.is_of_the_past:\n            return -1",
+        "        if transaction.is_of_the_past:\n            return -1",
         (f"{C06}::test_case_06_replica_is_never_shared",),
         core=True,
     ),

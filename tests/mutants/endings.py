@@ -12,7 +12,7 @@ MUTANTS = [
     Mutant(
         "a-transaction-that-ended-takes-keys",
         "transaction.py",
-        "        return not self.closed and level is self._levels[-1]\n",
+        "        return not self.closed and levels is self._levels\n",
         "        return True\n",
         DURING,
     ),
@@ -40,7 +40,7 @@ MUTANTS = [
     Mutant(
         "keys-are-taken-for-those-of-the-next-transaction",
         "transaction.py",
-        "not self.closed and level is self._levels[-1]",
+        "not self.closed and levels is self._levels",
         "not self.closed",
         (f"{LATE}keys_that_come_while_the_connection_goes_on_with_another",),
     ),

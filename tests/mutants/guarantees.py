@@ -115,8 +115,8 @@ MUTANTS = [
     Mutant(
         "the-view-is-not-told-of-a-del",
         "invalidation.py",
-        "        for view in views:\n            view.forget(keys)",
-        "        pass",
+        "            view.forget(keys)\n        if not carried:",
+        "            pass\n        if not carried:",
         _tests(G03, "g03_in_the_transaction_and_after_it"),
     ),
     Mutant(
@@ -153,8 +153,8 @@ MUTANTS = [
     Mutant(
         "a-look-marks-whatever-came-meanwhile",
         "core.py",
-        "        view.checked_at = commits",
-        "        view.checked_at = view.commits",
+        "        view.looked(self.store.label, commits)\n",
+        "        view.looked(self.store.label, view.commits)\n",
         _tests(G03, "g03_a_look_of_another_thread_of_the_request"),
         core=True,
     ),
@@ -162,7 +162,7 @@ MUTANTS = [
     Mutant(
         "a-del-does-not-wait-for-the-commit",
         "invalidation.py",
-        "        targets = [t for t in scope.all_transactions(self._core) if t.watch.carries(t)]",
+        "        targets = [t for t in scope.all_transactions(self._core) if _may_take(t)]",
         "        targets: list[Transaction] = []",
         _tests(
             G04,
@@ -191,9 +191,8 @@ MUTANTS = [
     Mutant(
         "nothing-is-written-before-a-prepare",
         "writing.py",
-        "        keys = () if transaction.written else transaction.close()\n        if not keys:\n",
-        "        keys = () if transaction.written else transaction.close()\n"
-        "        if not keys or two_phase:\n",
+        "        if not keys or has_failed(",
+        "        if not keys or two_phase or has_failed(",
         _tests(G04, "g04_two_phases[mariadb-commit]"),
     ),
     Mutant(
@@ -255,7 +254,7 @@ MUTANTS = [
     Mutant(
         "the-label-of-the-transaction-does-not-count",
         "load.py",
-        "            self.label = min(self.label, label)\n",
+        "            self.labels.add(label)\n",
         "            pass\n",
         _tests(
             G06,
@@ -276,8 +275,8 @@ MUTANTS = [
     Mutant(
         "what-the-drivers-cursor-reads-is-taken-for-ended",
         "watch.py",
-        "            and in_transaction(self._dialect, dbapi_connection) is False\n",
-        "            and not in_transaction(self._dialect, dbapi_connection)\n",
+        "            and in_transaction(self._dialect, dbapi_connection) is False\n        ):\n            # What",
+        "            and not in_transaction(self._dialect, dbapi_connection)\n        ):\n            # What",
         (
             "hard_cases/test_case_06_old_snapshot.py"
             "::test_case_06_snapshot_opened_by_a_begin_listener"
@@ -287,7 +286,7 @@ MUTANTS = [
     Mutant(
         "the-label-of-what-it-depends-on-does-not-count",
         "load.py",
-        "            self.label = min(self.label, entry.label)\n",
+        "            self.labels.add(entry.label)\n",
         "",
         _tests(G06, "g06_a_transaction_opened_long_before[postgresql-REPEATABLE READ]"),
     ),
@@ -401,15 +400,15 @@ MUTANTS = [
     Mutant(
         "everybody-computes",
         "flights.py",
-        "            if found is not None and found.label >= wanted and self._may_wait(chain, found):",
-        "            if False and found is not None:",
+        "                found is not None\n                and found.label >= wanted\n",
+        "                False\n                and found is not None\n                and found.label >= wanted\n",
         _tests(G09, "g09_many_ask_one_computes", "g09_requests_that_ask_at_once"),
     ),
     Mutant(
         "an-older-load-is-good-enough",
         "flights.py",
-        "found.label >= wanted and self._may_wait",
-        "self._may_wait",
+        "                and found.label >= wanted\n",
+        "",
         _tests(G09, "g09_nobody_is_handed_an_older_value[postgresql]"),
     ),
     Mutant(
@@ -445,7 +444,7 @@ MUTANTS = [
     Mutant(
         "a-check-waits-for-its-own-transaction",
         "access.py",
-        "                    if not transaction.watch.holds_lock(transaction):\n",
+        "                    if not own and not transaction.watch.holds_lock(transaction):\n",
         "                    if True:\n",
         _tests(
             G10,
@@ -466,8 +465,8 @@ MUTANTS = [
     Mutant(
         "a-check-within-starts-over-each-time",
         "reader.py",
-        "        if keep:\n            self._position = news.position\n",
-        "",
+        "            self._position = news.position\n            # What",
+        "            # What",
         _tests(G10, "g10_transactions_that_lock_keep_what_is_cached"),
     ),
     Mutant(
@@ -680,8 +679,8 @@ MUTANTS = [
     Mutant(
         "a-view-drops-what-is-read-while-anything-is-invalidated",
         "view.py",
-        " and self._invalidated_since(changes, entry):\n",
-        ":\n",
+        "            if self.changes != changes and self._was_forgotten(changes, entry):\n",
+        "            if self.changes != changes:\n",
         (
             "test_finding_transactions.py"
             "::test_a_value_that_is_read_while_another_key_is_invalidated_stays",

@@ -14,15 +14,15 @@ MUTANTS = [
     Mutant(
         "a-view-keeps-what-was-loaded-before-a-del",
         "view.py",
-        " and self._invalidated_since(changes, entry):\n",
-        " and False:\n",
+        "            if self.changes != changes and self._was_forgotten(changes, entry):\n",
+        "            if False:\n",
         (f"{S01}03_kept_after_the_del", f"{S01}03_taken_over_after_the_del"),
         core=True,
     ),
     Mutant(
         "a-memo-keeps-what-was-loaded-before-a-del",
         "view.py",
-        "        if self.changes != changes:\n            empty(memo)\n",
+        "        if self.changes != changes or memo[0] is not self:\n            empty(memo)\n",
         "",
         (f"{S01}03_memorised_after_the_del",),
         core=True,
@@ -73,8 +73,9 @@ MUTANTS = [
     Mutant(
         "label-from-another-connection",
         "load.py",
-        "        self.touched.setdefault(transaction, label)\n",
-        "        if not self.touched:\n            self.touched[transaction] = label\n",
+        "        self.touched.setdefault(transaction, (label, transaction.undone))\n",
+        "        if not self.touched:\n"
+        "            self.touched[transaction] = (label, transaction.undone)\n",
         (f"{C06}two_connections_in_one_load",),
         core=True,
     ),

@@ -169,8 +169,8 @@ MUTANTS = [
     Mutant(
         "scope-is-left-behind",
         "scope.py",
-        "        if _scope.get() is self._scope:\n            _scope.set(self._outer)",
-        "        pass",
+        "            _scope.set(self._outer)\n            if",
+        "            if",
         (f"{_ASGI}::test_a_server_that_serves_in_one_task",),
     ),
     # Flask

@@ -1,0 +1,63 @@
+"""What is known to be wrong still is run by ``pytest tests/interleavings --holes`` only.
+
+Each of these fails.  One that is mended leaves the list; docs/guarantees.md has them in words.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+#: Test → those of its cases that fail, by a part of their names ("": all).
+HOLES = {
+    # Ledgers and files
+    "test_a_clone_comes_back": "",
+    "test_restored_from_a_dump_made_between_two_commits": "",
+    "test_two_files_are_not_committed_at_once": "",
+    "test_two_files_become_visible_one_after_the_other": "",
+    # Reading
+    "test_a_retriever_that_leaves_a_thread_with_a_statement": "",
+    "test_a_retriever_that_undoes_what_it_has_read": "sqlite-wal-driver",
+    "test_a_value_of_another_thread_instead_of_ones_own": "",
+    "test_a_value_of_two_transactions": "-two ",
+    "test_an_instance_that_equals_another_ones": "",
+    # Tasks and the web
+    "test_a_pool_of_one_and_wait_for": "",
+    "test_a_private_value_and_the_next_thread_of_the_request": "postgresql-2",
+    "test_a_request_within_a_request": "",
+    "test_a_signal_handler_that_evicts": "",
+    "test_a_time_out_while_the_server_does_not_answer": "",
+    "test_del_after_the_commit_beside_a_reader": "",
+    "test_event_loops_are_let_go": "-2",
+    "test_gather_in_a_retriever_loads_twice": "",
+    "test_mounted_application_with_its_own_middleware": "",
+    "test_own_writes_in_a_task_of_the_request": "",
+    "test_two_threads_of_a_request_one_connection": "mariadb",
+    "test_websocket_scope_grows": "",
+    # Transactions
+    "test_a_del_during_another_threads_commit_that_is_text": "",
+    "test_a_read_only_transaction_beside": "",
+    "test_a_savepoint_of_a_session_that_is_not_sent_yet": "-rollback",
+    "test_a_value_of_a_savepoint_that_is_not_sent_yet": "-False]",
+    "test_a_value_of_a_session_that_had_nothing_flushed": "",
+    "test_given_a_session_that_will_join_an_open_transaction": "",
+    "test_one_that_begins_and_commits_around_a_lone_del": "",
+    "test_unclaimed_and_a_function_that_writes_and_a_commit_that_is_text": "",
+}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--holes", action="store_true", help="only what is known to fail")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    wanted = config.getoption("--holes", default=False)
+    here = [item for item in items if "/interleavings/" in item.path.as_posix()]
+    left_out = [item for item in here if _is_hole(item) is not bool(wanted)]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+
+
+def _is_hole(item: pytest.Item) -> bool:
+    part = HOLES.get(item.name.partition("[")[0])
+    return part is not None and part in item.name

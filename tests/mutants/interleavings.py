@@ -1,0 +1,248 @@
+"""Protections that a reading of the whole code found to be missing."""
+
+from __future__ import annotations
+
+from .mutant import Mutant
+
+FILES = "interleavings/test_files_and_ledgers.py::test_"
+READING = "interleavings/test_reading.py::test_"
+TASKS = "interleavings/test_tasks_and_web.py::test_"
+TRANSACTIONS = "interleavings/test_transactions.py::test_"
+
+MUTANTS = [
+    Mutant(
+        "a-select-that-has-not-ended-keeps-nothing",
+        "effects.py",
+        "            return label if self._core.access.shows_what_is_known(execute) else -1\n",
+        "            return label\n",
+        (f"{FILES}a_select_beside_one_that_has_not_ended",),
+    ),
+    Mutant(
+        "sqlite-is-open-in-a-child",
+        "manager.py",
+        "        self.core.access.before_fork()\n",
+        "",
+        (f"{FILES}a_child_whose_parent_has_gone",),
+    ),
+    Mutant(
+        "a-connection-to-a-file-that-was-replaced-is-current",
+        "watch.py",
+        "            transaction.is_of_the_past = True\n",
+        "            pass\n",
+        (f"{FILES}a_connection_to_the_file_that_was_replaced",),
+    ),
+    Mutant(
+        "pools-keep-a-file-that-was-replaced",
+        "core.py",
+        "        if before not in (None, file):\n",
+        "        if False:\n",
+        (f"{FILES}file_replaced_with_an_engine_for_the_ledger",),
+    ),
+    Mutant(
+        "a-file-that-is-replaced-while-connecting",
+        "side.py",
+        "            if before in (None, self._file):\n",
+        "            if True:\n",
+        (f"{FILES}the_file_is_replaced_while_the_ledger_connects",),
+    ),
+    Mutant(
+        "stored-code-begins-a-transaction",
+        "statements.py",
+        "    if is_mariadb and _COMPOUND.match(text):\n",
+        "    if False:\n",
+        (f"{FILES}a_compound_statement_is_no_begin",),
+    ),
+    Mutant(
+        "a-cursors-rows-are-new",
+        "effects.py",
+        "            transaction.keeps_objects = transaction.dirty = True\n",
+        "            pass\n",
+        (f"{FILES}a_cursor_that_was_opened_before",),
+    ),
+    Mutant(
+        "two-savepoints-of-one-name",
+        "effects.py",
+        "                transaction.forget_savepoint(name)  # the new one takes its place\n",
+        "                pass\n",
+        (f"{FILES}a_savepoint_of_the_same_name",),
+    ),
+    Mutant(
+        "what-was-undone-meanwhile-is-published",
+        "load.py",
+        "        if undone != transaction.undone:\n",
+        "        if False:\n",
+        (f"{READING}rolled_back_by_another_thread_during_the_load",),
+    ),
+    Mutant(
+        "what-the-callers-transaction-had-is-kept",
+        "load.py",
+        "            return Outcome.LOST  # it was the caller's\n",
+        "            return owner.outcome\n",
+        (f"{READING}a_retriever_that_rolls_back_the_callers_transaction",),
+    ),
+    Mutant(
+        "a-request-within-a-retriever-has-a-memo",
+        "scope.py",
+        "        if current_memo.get() is not NO_MEMO or load_under_way() is None:\n",
+        "        if True:\n",
+        (f"{READING}a_request_within_a_retriever",),
+    ),
+    Mutant(
+        "what-outlives-a-request-is-lost",
+        "scope.py",
+        "            if self._scope.has_open():\n",
+        "            if False:\n",
+        (f"{READING}a_transaction_that_outlives_the_request",),
+    ),
+    Mutant(
+        "a-memo-of-a-request-that-is-over",
+        "view.py",
+        "        if self.changes != changes or memo[0] is not self:\n",
+        "        if self.changes != changes:\n",
+        (f"{READING}a_thread_that_outlives_the_request",),
+    ),
+    Mutant(
+        "an-older-look-says-so-last",
+        "view.py",
+        "            self.label = max(self.label, label)\n",
+        "            self.label = label\n",
+        (f"{READING}a_look_from_before_the_commit_lowers_the_label",),
+    ),
+    Mutant(
+        "a-load-waits-for-one-only",
+        "flights.py",
+        "            further = set(step.chain.waiting_on) - seen\n",
+        "            further = set(step.chain.waiting_on[-1:]) - seen\n",
+        (f"{READING}an_async_retriever_that_gathers",),
+    ),
+    Mutant(
+        "a-loop-waits-for-its-own-task",
+        "flights.py",
+        "                and not (blocks and found.is_led_in_this_loop())\n",
+        "",
+        (f"{READING}get_beside_aget_in_one_loop",),
+    ),
+    Mutant(
+        "an-idle-connection-does-not-count",
+        "loading.py",
+        "            holds_connection=bool(read.scope.own_connections(self._core)),\n",
+        "            holds_connection=False,\n",
+        (f"{READING}pool_of_one_and_an_idle_connection",),
+    ),
+    Mutant(
+        "errors-of-others-snapshots-reach-everybody",
+        "loading.py",
+        "            if failed is not None and not failed.concerns_others(read.view.label):\n",
+        "            if False:\n",
+        (
+            f"{READING}an_exception_from_an_old_snapshot",
+            f"{READING}an_exception_of_anothers_failed_transaction",
+        ),
+    ),
+    Mutant(
+        "a-load-is-never-over",
+        "load.py",
+        "    while load is not None and load.is_over:\n",
+        "    while False:\n",
+        (f"{READING}a_thread_that_outlives_the_retriever",),
+    ),
+    Mutant(
+        "the-dead-parents-lock-of-loads",
+        "manager.py",
+        "        self._loader.after_fork()  # a load may be under way that has this one\n",
+        "",
+        (f"{READING}a_fork_in_a_retriever_while_another_thread_joins_a_load",),
+    ),
+    Mutant(
+        "a-del-beside-a-reading-transaction-is-its-own",
+        "invalidation.py",
+        "            if not any(t.dirty for t in near) and not any(_has_changes(s) for s in waiting):\n",
+        "            if not carried:\n",
+        (f"{TRANSACTIONS}session_that_was_never_used_beside_an_open_one",),
+    ),
+    Mutant(
+        "a-request-never-ends",
+        "scope.py",
+        "        self._request = False\n        self._unclaimed = {}\n",
+        "        pass\n",
+        (f"{TASKS}a_del_of_a_task_that_outlives_its_request",),
+    ),
+    Mutant(
+        "a-lost-connection-is-asked",
+        "watch.py",
+        "    if connection.closed or connection.invalidated:\n        return None\n    try:\n"
+        "        return connection.connection\n    except SQLAlchemyError:\n        return None\n",
+        "    return connection.connection\n",
+        (f"{TRANSACTIONS}a_healthy_transaction_beside_a_lost_connection",),
+    ),
+    Mutant(
+        "a-transaction-that-ended-is-found-anew",
+        "watch.py",
+        "                return None  # ended, and SQLAlchemy is about to say so\n",
+        "                pass\n",
+        (f"{TRANSACTIONS}phantom_transaction",),
+    ),
+    Mutant(
+        "somebody-elses-garbage-concerns-the-request",
+        "watch.py",
+        "        if current_scope().is_near(transaction):\n",
+        "        if True:\n",
+        (f"{TRANSACTIONS}a_connection_of_others_that_is_collected_here",),
+    ),
+    Mutant(
+        "a-reset-of-the-applications-own-ends-nothing",
+        "watch.py",
+        '        event.listen(engine, "checkin", self._on_checkin)\n',
+        "",
+        (f"{TRANSACTIONS}a_reset_of_the_applications_own",),
+    ),
+    Mutant(
+        "another-threads-session-is-asked",
+        "sessions.py",
+        "        near = scope.own_sessions()\n",
+        "        near = scope.near_sessions()\n",
+        (f"{TRANSACTIONS}a_read_does_not_wait_for_the_session_of_another_thread",),
+    ),
+    Mutant(
+        "a-transaction-that-is-not-there-carries",
+        "invalidation.py",
+        "if not t.is_resting and scope.is_near(t)]",
+        "if scope.is_near(t)]",
+        (f"{TRANSACTIONS}a_del_after_a_commit_that_is_text",),
+    ),
+    Mutant(
+        "a-prepared-transaction-repeats-nothing",
+        "invalidation.py",
+        "    return transaction.prepared or transaction.watch.carries(transaction)\n",
+        "    return transaction.watch.carries(transaction)\n",
+        (f"{TRANSACTIONS}a_del_between_the_phases",),
+    ),
+    Mutant(
+        "a-failed-transaction-is-written-to",
+        "writing.py",
+        "        if not keys or has_failed(self._dialect, _driver_side(pooled)):\n",
+        "        if not keys:\n",
+        (f"{TRANSACTIONS}commit_of_a_failed_transaction",),
+    ),
+    Mutant(
+        "a-session-in-autocommit-forgets",
+        "sessions.py",
+        "            self._commit_by_themselves.add(transaction)\n",
+        "            pass\n",
+        (f"{TRANSACTIONS}session_in_autocommit_that_had_no_connection",),
+    ),
+    Mutant(
+        "own-values-of-another-transaction-stay",
+        "invalidation.py",
+        "                transaction.drop(keys)\n",
+        "                pass\n",
+        (f"{READING}own_write_in_one_of_two_transactions",),
+    ),
+    Mutant(
+        "a-cancelled-close-closes-nothing",
+        "side.py",
+        "            finally:\n                # Not through",
+        "            except ZeroDivisionError:\n                # Not through",
+        (f"{TASKS}a_cancel_scope_leaves_sqlite_locked",),
+    ),
+]
