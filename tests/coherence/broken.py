@@ -72,12 +72,13 @@ def _invalidate_early() -> None:
     """An invalidation does not wait for its transaction's COMMIT."""
     invalidate = Transaction.invalidate
 
-    def early(self: Transaction, keys: Iterable[str]) -> None:
+    def early(self: Transaction, keys: Iterable[str]) -> bool:
         keys = frozenset(keys)
         if self.watch._dialect.name != "sqlite":  # type: ignore[attr-defined]  # there it would wait for itself
             self.manager.access.write(sorted(keys))
-        invalidate(self, keys)
+        carried = invalidate(self, keys)
         self.written = True
+        return carried
 
     Transaction.invalidate = early  # type: ignore[method-assign]
 
@@ -135,9 +136,8 @@ def _invalidate_one() -> None:
     """Of several keys of a transaction only the first is invalidated."""
     invalidate = Transaction.invalidate
 
-    def one(self: Transaction, keys: Iterable[str]) -> None:
-        if not self.pending():
-            invalidate(self, keys)
+    def one(self: Transaction, keys: Iterable[str]) -> bool:
+        return bool(self.pending()) or invalidate(self, keys)
 
     Transaction.invalidate = one  # type: ignore[method-assign]
 
