@@ -417,7 +417,7 @@ def test_a_circle_through_a_flight(make: Callable[..., CacheManager], how: Once)
 
 def waiting(manager: CacheManager) -> bool:
     flights = manager._loader._flights._flights
-    return any(flight.chain.waiting_on is not None for flight in list(flights.values()))
+    return any(flight.chain.waiting_on for flight in list(flights.values()))
 
 
 @both
