@@ -15,7 +15,7 @@ HOLES = {
     "test_two_files_are_not_committed_at_once": "",
     "test_two_files_become_visible_one_after_the_other": "",
     # Reading
-    "test_a_retriever_that_leaves_a_thread_with_a_statement": "",
+    "test_a_retriever_that_leaves_a_thread_with_a_statement": "postgresql",
     "test_a_retriever_that_undoes_what_it_has_read": "sqlite-wal-driver",
     "test_a_value_of_another_thread_instead_of_ones_own": "",
     "test_a_value_of_two_transactions": "-two ",
@@ -39,7 +39,7 @@ HOLES = {
     "test_a_savepoint_of_a_session_that_is_not_sent_yet": "-rollback",
     "test_a_value_of_a_savepoint_that_is_not_sent_yet": "-False]",
     "test_a_value_of_a_session_that_had_nothing_flushed": "",
-    "test_given_a_session_that_will_join_an_open_transaction": "",
+    "test_given_a_session_that_will_join_an_open_transaction": "sqlite",
     "test_one_that_begins_and_commits_around_a_lone_del": "",
     "test_unclaimed_and_a_function_that_writes_and_a_commit_that_is_text": "",
 }
