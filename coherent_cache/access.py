@@ -113,11 +113,7 @@ class _Connections:
 
     def close_if_idle(self) -> None:
         self.reader.close_if_idle()
-        if self._mutex.of_threads.acquire(blocking=False):
-            try:
-                self._writer.close()
-            finally:
-                self._mutex.of_threads.release()
+        self._mutex.run_if_free(self._writer.close)
 
     def abandon(self) -> None:
         self.reader.abandon()

@@ -83,7 +83,7 @@ class Effects:
         """
         if self._dialect.name != "sqlite" or label < 0 or transaction.dirty:
             return label
-        if load.knows(transaction):
+        if transaction in load.touched:
             return label  # what comes later is no older
         execute = cursor_execute(self._dialect, lambda: connection)
         try:

@@ -108,6 +108,14 @@ class Mutex:
         """The lock, for code of a synchronous engine."""
         return self._thread_lock
 
+    def run_if_free(self, function: Callable[[], None]) -> None:
+        """Call *function* with the lock of threads held, unless somebody has it."""
+        if self._thread_lock.acquire(blocking=False):
+            try:
+                function()
+            finally:
+                self._thread_lock.release()
+
     @property
     def of_tasks(self) -> asyncio.Lock:
         """The lock of the running event loop, for code of an asynchronous engine."""

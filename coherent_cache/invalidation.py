@@ -96,9 +96,10 @@ class Invalidator:
                     transaction.concerns(view)
                 elif not near:
                     transaction.concerns(view, keys)
+        one_has_ended = any(not transaction.is_open for transaction in targets)
         for view in views:
-            if any(not transaction.is_open for transaction in targets):
-                view.uncheck()  # it may have ended before the view was known to it
+            if one_has_ended:
+                view.uncheck()  # it may have done so before the view was known to it
             view.forget(keys)
         if not carried:
             self._core.invalidate_now(sorted(keys))

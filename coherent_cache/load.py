@@ -93,7 +93,6 @@ class Load:
         self.slot = slot
         #: How old what it has read may be; the value is as old as the oldest.  Collected: two
         #: threads of a retriever that each kept the lower of two might keep the higher.
-
         self.labels = {label}
         self.parent = parent
         self.chain = chain
@@ -112,10 +111,6 @@ class Load:
         *label*."""
         self.touched.setdefault(transaction, (label, transaction.undone))
         self.chain.works_in(transaction)
-
-    def knows(self, transaction: Transaction) -> bool:
-        """Whether the retriever has executed something in *transaction*, which is open."""
-        return transaction in self.touched
 
     def settle(self, transaction: Transaction, written: bool, statement_snapshots: bool) -> None:
         """Take down what *transaction* turned out to be, at its end or the load's."""

@@ -193,11 +193,7 @@ class Reader:
 
     def close_if_idle(self) -> None:
         """`close`, unless somebody uses the connection."""
-        if self._lock_of_threads.acquire(blocking=False):
-            try:
-                self._side.close()
-            finally:
-                self._lock_of_threads.release()
+        self._mutex.run_if_free(self._side.close)
 
     def abandon(self) -> None:
         """Forget the connection after a fork, without a word to the server."""

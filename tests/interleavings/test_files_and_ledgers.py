@@ -418,19 +418,23 @@ def test_keys_of_a_connection_with_a_smaller_character_set(
     that cannot say, and drops nothing."""
     name = "\N{GRINNING FACE}" if charset == "utf8mb3" else "\N{CJK UNIFIED IDEOGRAPH-65E5}"
     small = Database("mariadb", worker.database.url.update_query_dict({"charset": charset}))
-    values = ["old"]
     reader = Worker(small)
     writer = worker if writes == "utf8mb4" else Worker(small)
     try:
-        assert reader.cache_manager.get(name, lambda: values[0]) == "old"
-        values[0] = "new"
-        with writer.cache_manager.begin() as connection:
-            put(connection, "Front", "new")
-            writer.cache_manager.invalidate(name)
-        assert reader.cache_manager.get(name, lambda: values[0]) == "new"
+        _invalidated_for_the_reader(name, reader, writer)
     finally:
         reader.cache_manager.close()
         small.dispose()
+
+
+def _invalidated_for_the_reader(name: str, reader: Worker, writer: Worker) -> None:
+    values = ["old"]
+    assert reader.cache_manager.get(name, lambda: values[0]) == "old"
+    values[0] = "new"
+    with writer.cache_manager.begin() as connection:
+        put(connection, "Front", "new")
+        writer.cache_manager.invalidate(name)
+    assert reader.cache_manager.get(name, lambda: values[0]) == "new"
 
 
 @pytest.mark.on("mariadb")
@@ -441,15 +445,9 @@ def test_keys_in_a_session_that_is_not_strict(worker: Worker) -> None:
             {"charset": "utf8mb3", "sql_mode": "NO_ENGINE_SUBSTITUTION"}
         ),
     )
-    name, values = "face \N{GRINNING FACE}", ["old"]
     writer = Worker(small)
     try:
-        assert worker.cache_manager.get(name, lambda: values[0]) == "old"
-        values[0] = "new"
-        with writer.cache_manager.begin() as connection:
-            put(connection, "Front", "new")
-            writer.cache_manager.invalidate(name)
-        assert worker.cache_manager.get(name, lambda: values[0]) == "new"
+        _invalidated_for_the_reader("face \N{GRINNING FACE}", worker, writer)
     finally:
         writer.cache_manager.close()
         small.dispose()

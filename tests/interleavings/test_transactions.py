@@ -122,13 +122,21 @@ def test_session_that_has_read_from_a_replica(
     replica = database.engine()
     mine = Worker(database, replicas=[replica])
 
+    other.write("Front", "old")
+    _write_what_was_read_elsewhere(replica, mine, other, in_request=in_request, given=given)
+
+
+def _write_what_was_read_elsewhere(
+    reads: Any, mine: Worker, other: Worker, *, in_request: bool, given: bool
+) -> None:
+    """A session reads an object by the engine *reads*, and writes it by that of *mine*."""
+
     class Routing(Session):
         def get_bind(self, mapper: Any = None, *, clause: Any = None, **kwargs: Any) -> Any:
             if self._flushing or (clause is not None and clause.is_dml):
                 return mine.engine
-            return replica
+            return reads
 
-    other.write("Front", "old")
     assert elsewhere(other) == "old"
     with mine.cache_manager.request() if in_request else contextlib.nullcontext():  # noqa: SIM117
         with Routing() as session:
@@ -701,25 +709,8 @@ def test_session_that_reads_in_autocommit(
     another that shares its pool."""
     reading = worker.engine.execution_options(isolation_level="AUTOCOMMIT")
 
-    class Routing(Session):
-        def get_bind(self, mapper: Any = None, *, clause: Any = None, **kwargs: Any) -> Any:
-            if self._flushing or (clause is not None and clause.is_dml):
-                return worker.engine
-            return reading
-
     worker.write("Front", "old")
-    assert elsewhere(other) == "old"
-    with worker.cache_manager.request() if in_request else contextlib.nullcontext():  # noqa: SIM117
-        with Routing() as session:
-            found = session.get(Page, "Front")
-            found.text = "new"
-            if given:
-                worker.cache_manager.invalidate(PageText(worker, "Front"), "text", session=session)
-            else:
-                del PageText(worker, "Front").text
-            assert elsewhere(other) == "old"
-            session.commit()
-    assert elsewhere(other) == "new"
+    _write_what_was_read_elsewhere(reading, worker, other, in_request=in_request, given=given)
 
 
 @pytest.mark.on("sqlite-wal", "postgresql", "mariadb")
