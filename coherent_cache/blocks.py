@@ -12,6 +12,8 @@ from .connections import connection_on
 from .core import Core
 from .errors import SynchronousUseError
 from .greenlets import current_owner, spawn
+from .lending import Loans
+from .load import load_under_way
 from .scope import current_scope
 from .sessions import SessionWatch
 from .transaction import Transaction
@@ -42,6 +44,9 @@ class _Block:
 
     def _left(self) -> None:
         """The block ends that joined a connection."""
+
+    def _borrow(self) -> None:
+        """A coroutine works on the connection from here to the end of the block."""
 
     def __enter__(self) -> Connection:
         if self._core.is_async:
@@ -77,6 +82,7 @@ class _Block:
             )
         existing = await spawn(self._existing)
         if existing is not None:
+            self._borrow()
             from sqlalchemy.ext.asyncio import AsyncConnection
 
             return AsyncConnection(engine, existing)
@@ -122,6 +128,7 @@ class ConnectBlock(_Block):
     """The connection of the transaction around this code, else a new one."""
 
     _lent: Connection | None = None
+    _borrowed: Transaction | None = None
 
     def _existing(self) -> Connection | None:
         scope = current_scope()
@@ -134,12 +141,23 @@ class ConnectBlock(_Block):
             connection: Connection | None = transaction.watch.connection_of(transaction)
             if connection is None or connection.engine.pool is not self._core.engine.pool:
                 continue
-            if not _is_at_hand(transaction):
+            if transaction.is_ending or not transaction.is_at_hand():
                 continue
+            if found is None or transaction.joinable:
+                found, self._borrowed = connection, transaction
             if transaction.joinable:
-                return connection
-            found = found or connection
+                break
         return found or self._idle_connection()
+
+    def _borrow(self) -> None:
+        transaction = self._borrowed
+        if transaction is not None:
+            if transaction.loans is None:
+                transaction.loans = Loans()
+            transaction.loans.lend(self, current_owner())
+            load = load_under_way()
+            if load is not None:  # which has to ask about the transaction when it ends
+                load.borrow(transaction.loans, current_owner())
 
     def _idle_connection(self) -> Connection | None:
         """A connection in the caller's hands that has no transaction: the pool may have no other.
@@ -159,6 +177,9 @@ class ConnectBlock(_Block):
         return None
 
     def _left(self) -> None:
+        borrowed, self._borrowed = self._borrowed, None
+        if borrowed is not None and borrowed.loans is not None:
+            borrowed.loans.give_back(self)
         lent, self._lent = self._lent, None
         if lent is None or lent.closed or not lent.in_transaction():
             return
@@ -171,16 +192,3 @@ class ConnectBlock(_Block):
 
     def _new(self, engine: Any) -> Any:
         return engine.connect()
-
-
-def _is_at_hand(transaction: Transaction) -> bool:
-    """Whether the caller began *transaction* or has executed something in it last, or it is where
-    the request's own data are although another one began it.
-
-    A framework may begin a session in one thread of its pool and go on with it in another.
-    A clean transaction is left to those who work with it, and so is any of another task: a
-    connection is not for two at a time.
-    """
-    if current_owner() in (transaction.owner, transaction.last_user):
-        return True
-    return isinstance(transaction.owner, int) and (transaction.dirty or bool(transaction.pending()))

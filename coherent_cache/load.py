@@ -10,6 +10,7 @@ from typing import Any
 
 from .entry import Entry, Slot
 from .errors import RecursiveRetrieverError
+from .lending import Loans
 from .transaction import Outcome, Transaction, numbers
 
 
@@ -77,6 +78,7 @@ class Load:
         "is_over",
         "keys",
         "labels",
+        "loans",
         "manager",
         "number",
         "owners",
@@ -100,11 +102,24 @@ class Load:
         self.owners: set[Transaction | Outcome] = set()
         #: The retriever has returned, or raised.
         self.is_over = False
+        #: Where it works on a connection that its task was lent.
+        self.loans: tuple[Loans, ...] = ()
         #: Transactions that the retriever itself has ended.
         self.ended: set[Transaction] = set()
         #: Transactions it read in and that are still open → label of their snapshot, and
         #: `Transaction.undone` at that time.
         self.touched: dict[Transaction, tuple[int, int]] = {}
+
+    def borrow(self, loans: Loans, user: object) -> None:
+        """Its task *user* is lent a connection until the load is over."""
+        loans.lend(self, user)
+        self.loans = (*self.loans, loans)
+
+    def end(self) -> None:
+        """The retriever has returned, or raised."""
+        self.is_over = True
+        for loans in self.loans:
+            loans.give_back(self)
 
     def touch(self, transaction: Transaction, label: int) -> None:
         """The retriever executes something in *transaction*, whose snapshot is at least as new as

@@ -429,14 +429,13 @@ class Loader:
                 return read.keep(entry)
             owner, *others = entry.owners
             if not others and isinstance(owner, Transaction) and owner.is_open:
-                owner.remember(read.slot, read.owner, entry)
+                entry = owner.remember(read.slot, read.owner, entry)
                 if read.is_request:
                     owner.concerns(read.view)
             return entry
         for transaction in read.scope.transactions(self._core):
             if transaction.hides(entry.keys):
-                transaction.remember(read.slot, read.owner, entry)
-                return entry
+                return transaction.remember(read.slot, read.owner, entry)
         if self._hides(read.scope, entry.keys):
             return entry
         return read.keep(entry)
@@ -495,7 +494,7 @@ class _Loading:
         current_memo.set(self._memo)
         if self._view is not None:
             self._view.__exit__()
-        self._load.is_over = True
+        self._load.end()
         current_load.set(self._outer)
         if error is not None:
             self._read.failed = self._load

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import enum
 import itertools
+import weakref
 from collections.abc import Iterable, Sequence
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from .entry import Entries, Entry, Slot, forget
+from .greenlets import current_owner
 from .points import point
 from .view import View
 
@@ -20,11 +23,17 @@ if TYPE_CHECKING:
 
     from .announcements import Announcement
     from .ledger import Execute
+    from .lending import Loans
     from .scope import Scope
 
 
 #: Puts the beginnings of transactions and loads in order.
 numbers = itertools.count()
+
+#: The transactions that a task, or one that it was begun by, had begun before.
+_begun_before: ContextVar[tuple[weakref.ref[Transaction], ...]] = ContextVar(
+    "coherent_cache.begun_before", default=()
+)
 
 
 class Probe(NamedTuple):
@@ -89,7 +98,8 @@ class _Level:
         #: SQLite with AUTOCOMMIT: the outermost savepoint is the transaction.
         self.commits = commits
         self.pending: set[str] = set()
-        # Private values by who computed them, and the count of writes at that time.
+        # Private values by who computed them (None: in the transaction itself), and the count of
+        # writes at that time.
         self.values: dict[tuple[object, Slot], tuple[Entry, int]] = {}
 
     def forget(self, keys: frozenset[str]) -> None:
@@ -153,6 +163,10 @@ class Transaction:
     outcome: Outcome | None = None
     #: Two-phase: prepared, and so beyond our reach.
     prepared = False
+    #: COMMIT or ROLLBACK comes next: its connection is not lent any more.
+    is_ending = False
+    #: Those tasks that its connection is lent to, if there was any.
+    loans: Loans | None = None
 
     def __init__(self, manager: Any, scope: Scope, watch: Watch, handle: Any) -> None:
         #: The manager whose keys it carries; compared by identity only.
@@ -180,6 +194,35 @@ class Transaction:
         self.last_user = who
         if not self.is_used_by(who):
             self.users |= {who}
+
+    def note_begun(self) -> None:
+        """The task that begins it, and those that it begins meanwhile, have it at hand.
+
+        Nothing for a thread: one that is started in a copy of its context may work beside it, and
+        no driver keeps two threads on one connection apart.
+        """
+        if not isinstance(self.owner, int):
+            before = [each for each in _begun_before.get() if _is_open(each())]
+            _begun_before.set((*before, weakref.ref(self)))
+
+    def is_at_hand(self) -> bool:
+        """Whether the caller works on its connection when he asks the manager for one.
+
+        He began it, or has executed something in it last.  Or he is a task that was begun inside of
+        it: `asyncio.gather` makes a task of what it is given, before Python 3.12
+        `asyncio.wait_for` too, and what is read there is to be what the caller of those would read.
+        (SQLAlchemy has a lock for the statements of an asynchronous connection.)
+
+        Or it is where the request's own data are although another thread began it: a framework may
+        begin a session in one thread of its pool and go on with it in another.  A clean transaction
+        is left to those who work with it, since a connection is not for two threads at a time.
+        """
+        user = current_owner()
+        if user in (self.owner, self.last_user):
+            return True
+        if isinstance(self.owner, int):
+            return self.dirty or bool(self.pending())
+        return not isinstance(user, int) and any(each() is self for each in _begun_before.get())
 
     @property
     def is_open(self) -> bool:
@@ -252,12 +295,19 @@ class Transaction:
     def find(self, slot: Slot, owner: object) -> Entry | None:
         """Return the private value of *slot* that is still valid at the innermost savepoint.
 
-        *owner* is the thread or task that asks: it finds what it computed itself.  Another one of
-        the same request may read on another connection, and see less.
+        *owner* is the thread or task that asks: it finds what it computed itself, and what was
+        computed in the transaction if that is at hand.  Another one of the same request may read on
+        another connection, and see less.
+        (Tests: test_own_writes_in_a_task_of_the_request,
+        test_a_private_value_and_the_next_thread_of_the_request.)
         """
         hidden: set[str] = set()  # invalidated at a level further in
         for level in reversed(self._levels):
             found = level.values.get((owner, slot))
+            if found is None:
+                found = level.values.get((None, slot))
+                if found is not None and not self.is_at_hand():
+                    found = None
             if found is not None and hidden.isdisjoint(found[0].keys):
                 entry, writes = found
                 # After `del` a request sees its own data: what it writes after the value was
@@ -277,10 +327,18 @@ class Transaction:
             if level.values:
                 level.forget(keys)
 
-    def remember(self, slot: Slot, owner: object, entry: Entry) -> None:
-        """Keep a value for *owner* for the rest of the innermost savepoint or transaction."""
-        self._levels[-1].values[owner, slot] = (entry, self.writes)
+    def remember(self, slot: Slot, owner: object, entry: Entry) -> Entry:
+        """Keep a value for *owner*, or for all who have the transaction at hand if it was computed
+        there, for the rest of the innermost savepoint or transaction; return the one that counts:
+        another task may have computed it meanwhile.
+        (Test: test_two_tasks_that_read_one_value_in_the_transaction.)"""
+        kept = self.find(slot, owner)
+        if kept is not None:
+            return kept
+        place = (None if entry.owners == {self} else owner, slot)
+        self._levels[-1].values[place] = (entry, self.writes)
         self.manager.stir()
+        return entry
 
     def concerns(self, view: View, keys: frozenset[str] | None = None) -> None:
         """The request of *view* works in this transaction; or, with *keys*, it has no more to do
@@ -430,3 +488,7 @@ class Transaction:
         self.taken = None
         self.undone += 1
         self.dirty = self.written = self.locked = self.executed = False
+
+
+def _is_open(transaction: Transaction | None) -> bool:
+    return transaction is not None and transaction.is_open

@@ -26,7 +26,7 @@ from .core import Core
 from .drivers import cursor_execute, in_transaction, is_autocommit, last_result
 from .effects import Effects
 from .errors import CacheError
-from .greenlets import current_owner
+from .greenlets import current_owner, in_greenlet, wait_in_greenlet
 from .ledger import Execute
 from .load import load_under_way
 from .points import point
@@ -230,6 +230,7 @@ class EngineWatch:
         if early:
             transaction.invalidate_early(early, views_around(self._core))
         scope.add(transaction)
+        transaction.note_begun()
         self._by_driver[id(dbapi_connection)] = transaction
         return transaction
 
@@ -303,6 +304,7 @@ class EngineWatch:
 
     def before_prepare(self, transaction: Transaction, pooled: PoolProxiedConnection) -> None:
         """See `Boundaries.before_prepare`."""
+        self._lend_no_more(transaction)
         self._settle_load(transaction)
         self._claim_if_written(transaction)
         self._writer.write(transaction, pooled, two_phase=True)
@@ -313,11 +315,14 @@ class EngineWatch:
     ) -> bool:
         """See `Boundaries.before_end`."""
         dbapi_connection = getattr(pooled, "dbapi_connection", pooled)
-        self._settle_load(transaction, dbapi_connection)
         if outcome is Outcome.ROLLED_BACK:
+            self._lend_no_more(transaction)
+            self._settle_load(transaction, dbapi_connection)
             self._effects.notice_silent_end(transaction, dbapi_connection)
             return False
         try:
+            self._lend_no_more(transaction)
+            self._settle_load(transaction, dbapi_connection)
             self._claim_if_written(transaction)
             return self._writer.write_at_the_commit(transaction, pooled, alone=plain)
         except BaseException:
@@ -327,6 +332,11 @@ class EngineWatch:
             self.after_end(transaction, dbapi_connection, Outcome.UNKNOWN)
             self._clear(pooled)
             raise
+
+    def _lend_no_more(self, transaction: Transaction) -> None:
+        transaction.is_ending = True
+        if transaction.loans is not None and in_greenlet():
+            wait_in_greenlet(transaction.loans.wait(current_owner()))
 
     def _claim_if_written(self, transaction: Transaction) -> None:
         """A SELECT may have written, by a function or a CTE.  Asked only if it matters."""

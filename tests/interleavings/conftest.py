@@ -21,8 +21,6 @@ HOLES = {
     "test_a_value_of_two_transactions": "-two ",
     "test_an_instance_that_equals_another_ones": "",
     # Tasks and the web
-    "test_a_pool_of_one_and_wait_for": "",
-    "test_a_private_value_and_the_next_thread_of_the_request": "postgresql-2",
     "test_a_request_within_a_request": "",
     "test_a_signal_handler_that_evicts": "",
     "test_a_time_out_while_the_server_does_not_answer": "",
@@ -30,7 +28,6 @@ HOLES = {
     "test_event_loops_are_let_go": "-2",
     "test_gather_in_a_retriever_loads_twice": "",
     "test_mounted_application_with_its_own_middleware": "",
-    "test_own_writes_in_a_task_of_the_request": "",
     "test_two_threads_of_a_request_one_connection": "mariadb",
     "test_websocket_scope_grows": "",
     # Transactions

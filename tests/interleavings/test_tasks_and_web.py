@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 
 from coherent_cache import CacheManager, RecursiveRetrieverError, cached
 from coherent_cache.errors import ConfigurationError
+from coherent_cache.greenlets import wait_in_greenlet
 
 from ..test_async import AsyncWorker, insert, run
 from ..workers import Worker, page
@@ -473,6 +474,171 @@ def test_own_writes_in_a_task_of_the_request(worker: Worker, how: str) -> None:
                 elif how == "wait_for":
                     assert await asyncio.wait_for(here.names, 5) == {"A"}
             assert await here.names == {"A"}
+
+    run(worker.database, story)
+
+
+@three
+@pytest.mark.parametrize("end", ["commit", "rollback"])
+def test_a_commit_while_a_task_reads_on_the_connection(worker: Worker, end: str) -> None:
+    """Nobody waits for the reader, who is in the middle of his retriever at the end."""
+
+    async def story(here: AsyncWorker) -> None:
+        reads, may_go_on = asyncio.Event(), asyncio.Event()
+
+        class Slow:
+            cache_manager = here.cache_manager
+
+            @cached
+            async def names(self) -> frozenset[str]:
+                async with here.cache_manager.connect() as connection:
+                    first = frozenset(await connection.scalars(select(page.c.name)))
+                    reads.set()
+                    await may_go_on.wait()
+                    assert first == frozenset(await connection.scalars(select(page.c.name)))
+                    return first
+
+        slow = Slow()
+
+        async def read() -> Any:
+            return await slow.names
+
+        with here.cache_manager.request():
+            async with here.engine.connect() as connection:
+                outer = await connection.begin()
+                await insert(connection, "A")
+                del slow.names
+                task = asyncio.create_task(read())
+                await reads.wait()
+                asyncio.get_running_loop().call_later(0.2, may_go_on.set)
+                await getattr(outer, end)()
+                assert task.done()
+            assert await task == {"A"}
+        assert await slow.names == (set() if end == "rollback" else {"A"})
+
+    run(worker.database, story)
+
+
+@quick
+def test_a_commit_that_waits_for_its_reader_for_ever(worker: Worker) -> None:
+    """The reader, within his block, waits for what comes after the COMMIT."""
+
+    async def story(here: AsyncWorker) -> None:
+        reads, may_go_on = asyncio.Event(), asyncio.Event()
+
+        async def read() -> None:
+            async with here.cache_manager.connect() as connection:
+                await connection.execute(select(page.c.name))
+                reads.set()
+                await may_go_on.wait()
+
+        with here.cache_manager.request():
+            async with here.cache_manager.begin() as connection:
+                await insert(connection, "A")
+                task = asyncio.create_task(read())
+                await reads.wait()
+            may_go_on.set()
+            await task
+
+    run(worker.database, story)
+
+
+@three
+def test_a_task_that_begins_to_read_during_the_commit(worker: Worker) -> None:
+    """It gets a connection of its own: that of the transaction is about to be closed."""
+
+    async def story(here: AsyncWorker) -> None:
+        ends = asyncio.Event()
+        (watch,) = here.cache_manager.core.watches
+        write = watch._claim_if_written  # what comes first of a COMMIT
+
+        def slowly(transaction: Any) -> None:
+            ends.set()
+            wait_in_greenlet(asyncio.sleep(0.1))
+            write(transaction)
+
+        watch._claim_if_written = slowly  # type: ignore[method-assign]
+
+        async def read() -> Any:
+            async with here.cache_manager.connect() as connection:
+                await asyncio.sleep(0.3)
+                return frozenset(await connection.scalars(select(page.c.name)))
+
+        async def later() -> Any:
+            await ends.wait()
+            return await here.cache_manager.aget("k", read)
+
+        with here.cache_manager.request():
+            async with here.cache_manager.begin() as connection:
+                await connection.execute(select(page.c.name))
+                task = asyncio.create_task(later())
+            assert await task == set()
+
+    run(worker.database, story)
+
+
+@three
+def test_two_tasks_that_read_one_value_in_the_transaction(worker: Worker, other: Worker) -> None:
+    async def story(here: AsyncWorker) -> None:
+        first_has_read = asyncio.Event()
+
+        class Slow:
+            cache_manager = here.cache_manager
+            calls = 0
+
+            @cached
+            async def names(self) -> frozenset[str]:
+                self.calls += 1
+                number = self.calls
+                if number == 2:
+                    await first_has_read.wait()
+                async with here.cache_manager.connect() as connection:
+                    found = frozenset(await connection.scalars(select(page.c.name)))
+                if number == 1:
+                    await insert(writer, "B")
+                    first_has_read.set()
+                    await asyncio.sleep(0.05)
+                return found
+
+        slow = Slow()
+
+        async def read() -> Any:
+            return await slow.names
+
+        with here.cache_manager.request():
+            async with here.cache_manager.begin() as writer:
+                await insert(writer, "A")
+                one, two = await asyncio.gather(read(), read())
+                assert one == two == await slow.names
+        assert await slow.names == {"A", "B"}
+
+    run(worker.database, story)
+
+
+@three
+def test_a_sibling_does_not_see_what_is_not_committed(worker: Worker) -> None:
+    """Two tasks, one of which has a transaction that the other was not begun in."""
+
+    async def story(here: AsyncWorker) -> None:
+        written, read = asyncio.Event(), asyncio.Event()
+
+        async def write() -> None:
+            async with here.cache_manager.begin() as connection:
+                await insert(connection, "A")
+                written.set()
+                if worker.database.kind != "sqlite-wal":
+                    await here.names
+                await read.wait()
+
+        async def look() -> Any:
+            await written.wait()
+            try:
+                return await here.names
+            finally:
+                read.set()
+
+        with here.cache_manager.request():
+            assert (await asyncio.gather(write(), look()))[1] == frozenset()
 
     run(worker.database, story)
 

@@ -245,4 +245,62 @@ MUTANTS = [
         "            except ZeroDivisionError:\n                # Not through",
         (f"{TASKS}a_cancel_scope_leaves_sqlite_locked",),
     ),
+    Mutant(
+        "a-task-has-its-callers-transaction-not-at-hand",
+        "transaction.py",
+        "        return not isinstance(user, int) and any(each() is self for each in "
+        "_begun_before.get())\n",
+        "        return False\n",
+        (f"{TASKS}own_writes_in_a_task_of_the_request", f"{TASKS}a_pool_of_one_and_wait_for"),
+    ),
+    Mutant(
+        "all-tasks-have-a-transaction-at-hand",
+        "transaction.py",
+        "        return not isinstance(user, int) and any(each() is self for each in "
+        "_begun_before.get())\n",
+        "        return True\n",
+        (f"{TASKS}a_sibling_does_not_see_what_is_not_committed",),
+    ),
+    Mutant(
+        "values-of-a-transaction-are-his-who-computed-them",
+        "transaction.py",
+        "        place = (None if entry.owners == {self} else owner, slot)\n",
+        "        place = (owner, slot)\n",
+        (f"{TASKS}a_private_value_and_the_next_thread_of_the_request",),
+    ),
+    Mutant(
+        "the-last-task-counts",
+        "transaction.py",
+        "        kept = self.find(slot, owner)\n",
+        "        kept = None\n",
+        (f"{TASKS}two_tasks_that_read_one_value_in_the_transaction",),
+    ),
+    Mutant(
+        "a-commit-waits-for-no-reader",
+        "watch.py",
+        "        if transaction.loans is not None and in_greenlet():\n",
+        "        if False:\n",
+        (f"{TASKS}a_commit_while_a_task_reads_on_the_connection",),
+    ),
+    Mutant(
+        "a-load-gives-back-before-it-has-asked",
+        "blocks.py",
+        "            if load is not None:  # which has to ask about the transaction when it ends\n",
+        "            if False:\n",
+        (f"{TASKS}a_commit_while_a_task_reads_on_the_connection[postgresql-rollback]",),
+    ),
+    Mutant(
+        "a-commit-waits-for-ever",
+        "lending.py",
+        "            async with asyncio.timeout(_PATIENCE):\n",
+        "            async with asyncio.timeout(None):\n",
+        (f"{TASKS}a_commit_that_waits_for_its_reader_for_ever",),
+    ),
+    Mutant(
+        "lent-during-the-commit",
+        "blocks.py",
+        "            if transaction.is_ending or not transaction.is_at_hand():\n",
+        "            if not transaction.is_at_hand():\n",
+        (f"{TASKS}a_task_that_begins_to_read_during_the_commit",),
+    ),
 ]
