@@ -144,11 +144,8 @@ class Scope:
     def transactions(self, manager: Any) -> list[Transaction]:
         """The open transactions of *manager* that this code works in: the newest first, inner
         scopes before outer ones."""
-        found = self._of(manager)
-        if found and not self._request:
-            user = current_owner()
-            found = [transaction for transaction in found if transaction.is_used_by(user)]
-        return found if self.parent is None else found + self.parent.transactions(manager)
+        found = self.all_transactions(manager)
+        return [transaction for transaction in found if self.is_near(transaction)]
 
     def is_near(self, transaction: Transaction) -> bool:
         """Whether *transaction* is one of `transactions`."""
