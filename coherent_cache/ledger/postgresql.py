@@ -17,11 +17,16 @@ A standby does not know which transactions are in progress, only the lowest of t
 what looks like the same snapshot may show more rows.  There the rows from the previous horizon on
 are asked for, and those seen before are no news.
 
-A position is the snapshot, an *anchor* and a *head*, each a row that was seen (number and random
-token) and is verified at each reading.  The anchor lies below the horizon.  Rows are pruned by
-position, lowest first, so as long as the anchor stands nothing above the horizon was pruned; and a
-table restored from an older dump does not hold it, or another row in its place.  The head is the
-newest row that was seen: a dump may hold the anchor and be older than this.
+A position is the snapshot, an *anchor* and a *head*, each a row that was seen and is verified at
+each reading.  The anchor lies below the horizon.  Rows are pruned by position, lowest first, so as
+long as the anchor stands nothing above the horizon was pruned.  The head is the newest row that was
+seen, which may be gone although the anchor stands.
+
+A row is known by its number, its random token and the transaction that put it into this table
+(`xmin`).  A dump may hold both rows, and what was written in a clone of the database may stand
+below them, or what was written here may be missing; but who restores it inserts its rows, in a
+transaction of his own, so they are others.  Ledger rows are never updated; freezing, VACUUM FULL
+and CLUSTER leave `xmin` as it is.  (Test: test_a_clone_comes_back.)
 
 After a crash PostgreSQL may hand out transaction numbers again that it had given before.  A crash
 ends every session, so a snapshot is trusted only by the session that read it: a new connection
@@ -70,10 +75,16 @@ _PREPARED = "prepared"
 _PRIMARY = "primary."
 
 
+def _version(row: str) -> str:
+    """What tells *row* from a copy of it, as one number of 63 bits; as two it would take a check
+    two columns more."""
+    return f"{row}.token # {row}.xmin::text::bigint"
+
+
 class _Row(NamedTuple):
     position: int
     generation: int
-    token: int | None
+    version: int | None  # see `_version`
 
 
 _NO_ROW = _Row(0, -1, None)
@@ -102,14 +113,15 @@ class PostgreSQLLedger(Ledger):
     def __init__(self, tables: LedgerTables, dialect: Dialect) -> None:
         super().__init__(tables, dialect)
         now = f"pg_current_snapshot()::text, current_setting('{_MARK}', true)"
-        row = f"c.generation, c.token, c.position, c.{self.key_column}"
+        rest = f"c.position, c.{self.key_column}"
+        row = f"c.generation, {_version('c')} AS version, {rest}"
         later = f"SELECT {row} FROM {self.log_name} c WHERE c.lane = 0 AND c.position >= ?"
-        token = f"(SELECT a.token FROM {self.log_name} a WHERE a.generation = ?)"
+        known = f"(SELECT {_version('a')} FROM {self.log_name} a WHERE a.generation = ?)"
 
         def asking(rows: str, limit: str) -> str:
             # One statement, so one snapshot: it and the rows belong together.
             return self.sql(
-                f"SELECT {now}, {token}, {token}, {row} "
+                f"SELECT {now}, {known}, {known}, c.generation, c.version, {rest} "
                 f"FROM (SELECT 1) one LEFT JOIN ({rows}) c ON true LIMIT {limit}"
             )
 
@@ -118,7 +130,7 @@ class PostgreSQLLedger(Ledger):
         # What is asked mostly, in fewer steps of the server's: the rows beside the anchor, which is
         # the head too, and none if it is gone.
         self._anchor_and_later = self.sql(
-            f"SELECT {now}, a.token, a.token, {row} FROM {self.log_name} a "
+            f"SELECT {now}, {_version('a')}, NULL, {row} FROM {self.log_name} a "
             f"LEFT JOIN {self.log_name} c ON c.lane = 0 AND c.position >= ? "
             f"WHERE a.generation = ? LIMIT {NEWS_LIMIT + 1}"
         )
@@ -168,13 +180,14 @@ class PostgreSQLLedger(Ledger):
             return News(position) if snapshot == known and session == known_session else None
         if not rows:
             return None  # the anchor is gone
-        snapshot, session, anchor_token, head_token, first, *_ = rows[0]
+        snapshot, session, anchor_found, head_found, first, *_ = rows[0]
         if (
             session != known_session
-            or anchor_token != anchor.token
-            # Restored from a dump that holds the anchor and was made before the newest row that
-            # was seen (the horizon stayed below it: somebody kept a transaction open).
-            or head_token != head.token
+            or anchor_found != anchor.version
+            # The anchor lies far back where somebody keeps a transaction open: the rows after it
+            # may be others by themselves.
+            # (Test: test_only_the_rows_above_the_horizon_are_restored.)
+            or (head != anchor and head_found != head.version)
         ):
             return None
         if first is None:
@@ -191,6 +204,9 @@ class PostgreSQLLedger(Ledger):
             # Without an anchor nothing tells what was pruned; not so while the horizon stands,
             # which nothing is pruned above.  (Test: test_case_10_pruned_below_the_only_row_known.)
             or (anchor is _NO_ROW and horizon != before)
+            # Without any row nothing tells what was restored.
+            # (Test: test_restored_where_no_row_was_known.)
+            or head is _NO_ROW
             or not seen <= generations
             or len(rows) > NEWS_LIMIT + len(seen)
         ):
@@ -260,14 +276,14 @@ class PostgreSQLLedger(Ledger):
         """The anchor below *horizon*, and the head."""
         rows = execute(
             self.sql(
-                f"SELECT position, generation, token FROM {self.log_name} "
+                f"SELECT position, generation, {_version('c')} FROM {self.log_name} c "
                 f"WHERE lane = 0 AND position < ? ORDER BY position DESC, generation DESC LIMIT 1"
             ),
             (horizon,),
         ).rows
         anchor = head = _Row(*rows[0]) if rows else _NO_ROW
         rows = execute(
-            f"SELECT position, generation, token FROM {self.log_name} WHERE lane = 0 "
+            f"SELECT position, generation, {_version('c')} FROM {self.log_name} c WHERE lane = 0 "
             f"ORDER BY generation DESC LIMIT 1",
             (),
         ).rows

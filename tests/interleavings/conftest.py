@@ -10,8 +10,6 @@ import pytest
 #: Test → those of its cases that fail, by a part of their names ("": all).
 HOLES = {
     # Ledgers and files
-    "test_a_clone_comes_back": "",
-    "test_restored_from_a_dump_made_between_two_commits": "",
     "test_two_files_are_not_committed_at_once": "",
     "test_two_files_become_visible_one_after_the_other": "",
     # Reading

@@ -19,8 +19,9 @@ from coherent_cache import Strict
 
 from ..children import fork
 from ..databases import Database, sqlite_url
-from ..hard_cases.support import in_thread
-from ..workers import PageText, Worker, metadata, put
+from ..hard_cases.support import check, in_thread, loads
+from ..hard_cases.test_case_10_pruned_and_born_again import dump
+from ..workers import PageText, Worker, metadata, put, wait_for_older_transactions
 
 
 def attached(tmp_path: Path, file: Path, **options: Any) -> Worker:
@@ -406,6 +407,204 @@ def test_restored_from_a_dump_made_between_two_commits(worker: Worker, other: Wo
     assert Worker(worker.database).read("Front") == "old"
     for _ in range(3):
         assert reader.read("Front") == "old"
+
+
+def _copy_in(connection: Any, table: str, options: str = "") -> None:
+    """What pg_restore does with the rows of *table*, which are in dump_*table*."""
+    cursor = connection.connection.driver_connection.cursor()
+    with cursor.copy(f"COPY dump_{table} TO STDOUT") as out:
+        rows = [bytes(row) for row in out]
+    with cursor.copy(f"COPY {table} FROM STDIN {options}") as into:
+        for row in rows:
+            into.write(row)
+
+
+def _restore(connection: Any, table: str, how: str) -> None:
+    """Put what is in dump_*table* in the place of what is in *table*."""
+
+    def execute(statement: str) -> None:
+        connection.exec_driver_sql(statement)
+
+    insert = f"INSERT INTO {table} SELECT * FROM dump_{table}"
+    match how:
+        case "DELETE and INSERT":
+            execute(f"DELETE FROM {table}")
+            execute(insert)
+        case "within a savepoint":
+            execute(f"SAVEPOINT a; DELETE FROM {table}; {insert}; RELEASE SAVEPOINT a")
+        case "TRUNCATE and COPY":
+            execute(f"TRUNCATE {table}")
+            _copy_in(connection, table)
+        case "TRUNCATE and COPY FREEZE":
+            execute(f"TRUNCATE {table}")
+            _copy_in(connection, table, "(FREEZE)")
+        case "DROP, CREATE and COPY":
+            execute(f"DROP TABLE {table} CASCADE")
+            execute(f"CREATE TABLE {table} (LIKE dump_{table} INCLUDING ALL)")
+            _copy_in(connection, table)
+        case "over what is there":
+            key, rest = ("generation", "position") if table == "cache" else ("name", "text")
+            execute(f"DELETE FROM {table} WHERE {key} NOT IN (SELECT {key} FROM dump_{table})")
+            execute(f"{insert} ON CONFLICT ({key}) DO UPDATE SET {rest} = EXCLUDED.{rest}")
+        case "another table takes its name":
+            execute(f"DROP TABLE {table} CASCADE; ALTER TABLE dump_{table} RENAME TO {table}")
+        case "another schema takes its name":
+            execute("CREATE SCHEMA IF NOT EXISTS restored")
+            execute(f"ALTER TABLE dump_{table} SET SCHEMA restored")
+            execute(f"ALTER TABLE restored.dump_{table} RENAME TO {table}")
+            if table == "page":  # the last one
+                execute("ALTER SCHEMA public RENAME TO before")
+                execute("ALTER SCHEMA restored RENAME TO public")
+                execute("DROP SCHEMA before CASCADE")
+
+
+@pytest.mark.on("postgresql")
+@pytest.mark.parametrize(
+    "how",
+    [
+        "DELETE and INSERT",
+        "within a savepoint",
+        "TRUNCATE and COPY",
+        "TRUNCATE and COPY FREEZE",
+        "DROP, CREATE and COPY",
+        "over what is there",
+        "another table takes its name",
+        "another schema takes its name",
+    ],
+)
+@pytest.mark.parametrize("held_open", [False, True], ids=["nobody", "held open"])
+def test_restored_to_before_a_commit_that_was_not_read(
+    worker: Worker, how: str, held_open: bool
+) -> None:
+    """
+    reader    looks at the ledger
+    somebody  makes a dump
+    worker    writes "undone"
+    reader    reads that page, in the request that has looked: its news are not read yet
+    somebody  restores the dump
+    reader    finds every row that it knows, and none that is news
+    """
+    worker.write("Front", "old")
+    reader = Worker(worker.database)
+    assert reader.read("Front") == "old"
+    reader.cache_manager.evict()
+    with worker.database.engine().connect() as held:
+        if held_open:  # the horizon stays where it is
+            held.execute(text("SELECT pg_current_xact_id()"))
+        with reader.cache_manager.request():
+            reader.cache_manager.get("something", lambda: None)
+            with worker.engine.begin() as somebody:
+                for table in ("cache", "page"):
+                    somebody.exec_driver_sql(
+                        f"CREATE TABLE dump_{table} (LIKE {table} INCLUDING ALL); "
+                        f"INSERT INTO dump_{table} SELECT * FROM {table}"
+                    )
+            worker.write("Front", "undone")
+            assert PageText(reader, "Front").text == "undone"
+        with worker.engine.begin() as somebody:
+            for table in ("cache", "page"):
+                _restore(somebody, table, how)
+        for _ in range(3):
+            assert reader.read("Front") == "old"
+
+
+@pytest.mark.on("postgresql")
+def test_restored_where_no_row_was_known(worker: Worker) -> None:
+    """A table without a first row (made by Alembic's autogenerate), empty when it was looked at; a
+    transaction that somebody keeps open holds the horizon back.  What is restored has lower numbers
+    than any that is news."""
+    worker.write("Front", "old")
+    with worker.engine.begin() as connection:
+        connection.execute(text("CREATE TABLE dump AS SELECT * FROM cache WHERE generation > 0"))
+        connection.execute(text("DELETE FROM cache"))
+    reader = Worker(worker.database)
+    with worker.database.engine().connect() as held:
+        held.execute(text("SELECT pg_current_xact_id()"))
+        assert reader.read("Front") == "old"
+        with worker.engine.begin() as restore:
+            restore.execute(text("INSERT INTO cache SELECT * FROM dump"))
+            restore.execute(text("UPDATE page SET text = 'restored'"))
+        for _ in range(3):
+            assert reader.read("Front") == "restored"
+
+
+@pytest.mark.on("postgresql")
+def test_only_the_rows_above_the_horizon_are_restored(worker: Worker, other: Worker) -> None:
+    """By a program that compares, and changes what differs: the anchor, which lies far back where
+    somebody keeps a transaction open, is not touched; the newest row that was seen is gone."""
+    worker.write("Front", "first")
+    assert other.read("Front") == "first"
+    with worker.database.engine().connect() as held:
+        held.execute(text("SELECT pg_current_xact_id()"))
+        with worker.engine.begin() as connection:
+            last = connection.scalar(text("SELECT MAX(generation) FROM cache"))
+        worker.write("Front", "second")
+        assert other.read("Front") == "second"
+        with worker.engine.begin() as restore:
+            restore.execute(text(f"DELETE FROM cache WHERE generation > {last}"))
+            restore.execute(text("UPDATE page SET text = 'first'"))
+        for _ in range(3):
+            assert other.read("Front") == "first"
+
+
+@pytest.mark.on("postgresql")
+@pytest.mark.parametrize(
+    "statement", ["VACUUM FREEZE cache", "VACUUM FULL cache", "CLUSTER cache USING cache_pkey"]
+)
+def test_nothing_is_dropped_where_rows_are_moved(worker: Worker, statement: str) -> None:
+    """`xmin` stays what it is."""
+    worker.write("Front", "old")
+    reader = Worker(worker.database)
+    assert reader.read("Front") == "old"
+    wait_for_older_transactions(worker)
+    check(reader)
+    assert reader.read("Front") == "old"
+    before = loads(reader)
+    with worker.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text(statement))
+    worker.write("Back", "new")
+    assert reader.read("Front") == "old"
+    assert loads(reader) == before
+    worker.write("Front", "new")
+    assert reader.read("Front") == "new"
+
+
+@pytest.mark.parametrize("here", ["idle", "has gone on", "has gone on and was read"])
+@pytest.mark.parametrize("there", ["as it was", "pruned"])
+def test_a_clone_that_went_on_comes_back(
+    worker: Worker, tmp_path: Path, here: str, there: str
+) -> None:
+    """
+    somebody  clones the database
+    worker    goes on here
+    another   goes on in the clone
+    somebody  restores the clone here, while the reader is idle
+    """
+    names = ("Front", "Back", "Rear")
+    for name in names:
+        worker.write(name, "old")
+    reader = Worker(worker.database)
+    assert [reader.read(name) for name in names] == ["old"] * 3
+    with dump(worker.database, tmp_path) as back_to_the_clone:
+        if here != "idle":
+            worker.write("Back", "undone")
+            worker.write("Rear", "undone")
+        if here.endswith("read"):
+            assert reader.read("Rear") == reader.read("Back") == "undone"
+        back_to_the_clone()
+    another = Worker(worker.database)
+    another.write("Front", "from the clone")
+    if there == "pruned":
+        another.write("Rear", "from the clone")
+        wait_for_older_transactions(worker)
+        another.cache_manager.prune(keep=1)
+    (tmp_path / "dump.db").unlink(missing_ok=True)
+    with dump(worker.database, tmp_path) as restore:
+        restore()
+    expected = [Worker(worker.database).read(name) for name in names]
+    assert expected[0] == "from the clone"
+    for _ in range(3):
+        assert [reader.read(name) for name in names] == expected
 
 
 @pytest.mark.on("mariadb")

@@ -12,6 +12,7 @@ C07 = "hard_cases/test_case_07_out_of_order.py"
 C08 = "hard_cases/test_case_08_first_invalidation_twice.py"
 C09 = "hard_cases/test_case_09_opposite_orders.py"
 C10 = "hard_cases/test_case_10_pruned_and_born_again.py"
+FILES = "interleavings/test_files_and_ledgers.py::test_"
 
 MUTANTS = [
     Mutant(
@@ -307,8 +308,8 @@ MUTANTS = [
     Mutant(
         "session-mark-ignored",
         "ledger/postgresql.py",
-        "            session != known_session\n            or anchor_token",
-        "            anchor_token",
+        "            session != known_session\n            or anchor_found",
+        "            anchor_found",
         (f"{C10}::test_case_10_session_changed_under_the_connection",),
         core=True,
     ),
@@ -355,7 +356,7 @@ MUTANTS = [
     Mutant(
         "anchor-ignored-on-postgresql",
         "ledger/postgresql.py",
-        "            or anchor_token != anchor.token\n",
+        "            or anchor_found != anchor.version\n",
         "",
         (f"{C10}::test_case_10_pruned_below_the_newest_row_known",),
         core=True,
@@ -363,16 +364,35 @@ MUTANTS = [
     Mutant(
         "rows-that-vanished-ignored-on-postgresql",
         "ledger/postgresql.py",
-        "            or head_token != head.token\n",
+        "            or (head != anchor and head_found != head.version)\n",
         "",
-        (f"{C10}::test_case_10_restored_while_somebody_kept_a_transaction_open",),
+        (f"{FILES}only_the_rows_above_the_horizon_are_restored",),
+    ),
+    Mutant(
+        "a-copy-of-a-row-is-the-row-on-postgresql",
+        "ledger/postgresql.py",
+        'return f"{row}.token # {row}.xmin::text::bigint"',
+        'return f"{row}.token"',
+        (
+            f"{FILES}a_clone_comes_back",
+            f"{FILES}restored_from_a_dump_made_between_two_commits",
+            f"{FILES}restored_to_before_a_commit_that_was_not_read",
+        ),
+        core=True,
+    ),
+    Mutant(
+        "no-row-at-all-and-yet-joined",
+        "ledger/postgresql.py",
+        "            or head is _NO_ROW\n",
+        "",
+        (f"{FILES}restored_where_no_row_was_known",),
     ),
     Mutant(
         "no-anchor-and-yet-joined",
         "ledger/postgresql.py",
         "            or (anchor is _NO_ROW and horizon != before)\n",
         "",
-        (f"{C10}::test_case_10_first_row_where_the_table_was_made_empty",),
+        (f"{C10}::test_case_10_pruned_below_the_only_row_known",),
     ),
     Mutant(
         "a-standby-is-taken-for-a-primary",
