@@ -48,10 +48,12 @@ UNDONE = [
 LOOKED = ["P.0.0 request", "P.0.0 read x: x=1:a1", "P.0.0 end"]
 
 
-def judged(before: list[str], after: list[str], record: list[str]) -> list[str]:
+def judged(
+    before: list[str], after: list[str], record: list[str], *, forgives: bool = True
+) -> list[str]:
     """The anomalies where the dump has version 0 of x."""
     lines = [*before, *["fault nothing"] * (31 - len(before)), *after]
-    restored = Restored(20, 30, {"x": Part("x", 0, "start")}, [])
+    restored = Restored(20, 30, {"x": Part("x", 0, "start")}, [], forgives)
     return [anomaly.name for anomaly in restored.judge(parse("\n".join(lines)), record)]
 
 
@@ -64,6 +66,7 @@ def test_who_had_read_of_the_commit_notices_that_it_was_undone(reader: str) -> N
 def test_who_had_not_read_of_it_is_forgiven() -> None:
     reads = ["Q.0.0 request", "Q.0.0 read x: x=1:a1"]
     assert judged([*UNDONE, *LOOKED], reads, []) == []
+    assert judged([*UNDONE, *LOOKED], reads, [], forgives=False) == [ABORTED]
     # A read in a transaction that has invalidated may have been made without a look.
     blind = ["Q.0.0 request", "Q.0.0 begin", "Q.0.0 del x", "Q.0.0 read x: x=1:a1"]
     assert judged([*UNDONE, *blind, "Q.0.0 rollback"], reads, []) == []

@@ -76,7 +76,13 @@ class Restore(Striking):
             for row in kept[tables.tables[table]]
         ]
         recorded = [row["write_id"] for row in kept[tables.tables["record"]]]
-        self.done = Restored(began, time.monotonic_ns(), _parts(shown), recorded)
+        self.done = Restored(
+            began,
+            time.monotonic_ns(),
+            _parts(shown),
+            recorded,
+            forgives=self._database.kind != "postgresql",
+        )
 
     def _set_back(self, kept: dict[Table, list[dict[str, Any]]]) -> bool:
         """Let the tables hold *kept*; return whether that went well."""

@@ -7,7 +7,8 @@ Before the restore, by the whole promise.  After it, for requests that began whe
 - and nothing may be read that the restore undid, or that had never committed; but for one thing: a
   value from a commit that a process had not read of in the ledger cannot be noticed by it, see "The
   moment of a restore" in docs/guarantees.md.  So it is forgiven to a process that had not looked
-  between that commit and the restore.
+  between that commit and the restore; but not on PostgreSQL, where rows that are restored are
+  others.
 
 What was read by requests that were under way meanwhile is not judged: they have seen two worlds.
 """
@@ -33,6 +34,8 @@ class Restored:
     ended: int
     items: Mapping[str, Part]
     record: Collection[str]
+    #: Whether what a process had not read of is forgiven.
+    forgives: bool = True
 
     def judge(self, events: Sequence[Event], record: Collection[str]) -> list[Anomaly]:
         """The anomalies in *events*, with the database's record at the end of all."""
@@ -114,6 +117,8 @@ class _Undone:
         assert write is not None
         if write.commit is None or write.undo is not None:
             return False  # it had never committed
+        if not self._restored.forgives:
+            return False
         looks = self._looks.get(process_of(event), [])
         return write.committed is None or all(at < write.committed.at for at in looks)
 
