@@ -128,7 +128,7 @@ class PostgreSQLLedger(Ledger):
         self._now = f"SELECT {now}"
         self._later = asking(later, str(NEWS_LIMIT + 1))
         # What is asked mostly, in fewer steps of the server's: the rows beside the anchor, which is
-        # the head too, and none if it is gone.
+        # the head too (asked for once: a NULL costs nothing), and none if it is gone.
         self._anchor_and_later = self.sql(
             f"SELECT {now}, {_version('a')}, NULL, {row} FROM {self.log_name} a "
             f"LEFT JOIN {self.log_name} c ON c.lane = 0 AND c.position >= ? "

@@ -584,7 +584,8 @@ def test_a_clone_that_went_on_comes_back(
     for name in names:
         worker.write(name, "old")
     reader = Worker(worker.database)
-    assert [reader.read(name) for name in names] == ["old"] * 3
+    for _ in range(15):  # in the end it asks for less
+        assert [reader.read(name) for name in names] == ["old"] * 3
     with dump(worker.database, tmp_path) as back_to_the_clone:
         if here != "idle":
             worker.write("Back", "undone")
