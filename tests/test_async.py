@@ -168,17 +168,25 @@ def test_async_session(worker: Worker, how: str) -> None:
 
 
 @pytest.mark.parametrize("first", ["nothing", "a statement", "a flushed row"])
-def test_async_a_del_in_a_task_that_was_handed_the_session(worker: Worker, first: str) -> None:
-    """As in ``asyncio.wait_for(change(session), 5)``, which makes a task of what it waits for."""
+@pytest.mark.parametrize("begun", ["before", "inside"])
+def test_async_a_del_in_a_task_that_was_handed_the_session(
+    worker: Worker, first: str, begun: str
+) -> None:
+    """As in ``asyncio.wait_for(change(session), 5)``, which makes a task of what it waits for; or
+    a task that is there already."""
 
     async def story(here: AsyncWorker, there: AsyncWorker) -> None:
         async def change(session: AsyncSession) -> None:
+            await may_change.wait()
             await insert(session, "A")
             del here.names
             assert await here.names == {"A"} | before
 
         for end in ("rollback", "commit"):
             async with AsyncSession(here.engine) as session:
+                may_change = asyncio.Event()
+                if begun == "before":
+                    task = asyncio.create_task(change(session))
                 await session.begin()
                 before = set()
                 if first == "a statement":
@@ -187,7 +195,10 @@ def test_async_a_del_in_a_task_that_was_handed_the_session(worker: Worker, first
                     await insert(session, "B")
                     del here.names
                     before = {"B"}
-                await asyncio.create_task(change(session))
+                if begun == "inside":
+                    task = asyncio.create_task(change(session))
+                may_change.set()
+                await task
                 assert await there.names == frozenset()
                 await (session.commit() if end == "commit" else session.rollback())
                 assert (

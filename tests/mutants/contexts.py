@@ -95,9 +95,9 @@ MUTANTS = [
     ),
     Mutant(
         "a-connection-is-not-lent-to-whom-it-was-handed",
-        "blocks.py",
-        "in (transaction.owner, transaction.last_user)",
-        "in (transaction.owner,)",
-        TASK,
+        "transaction.py",
+        "        if user in (self.owner, self.last_user):\n",
+        "        if user == self.owner:\n",
+        (f"{TASK[0]}[sqlite-wal-before-a statement]",),
     ),
 ]
