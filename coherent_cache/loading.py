@@ -167,6 +167,9 @@ class Loader:
     def after_fork(self) -> None:
         """In a forked child the loads of the parent's other threads are not ours."""
         self._flights.after_fork()
+        if self._turns is not None:
+            self._turns.after_fork()
+        self.loads = self.tier_hits = 0
 
     def _note_calm(self, read: _Read) -> None:
         """Let the view know that it is checked and that nothing is around it that hides a value or

@@ -147,12 +147,12 @@ class CacheManager:
         self.engine: Engine = self.core.engine
         self._sessions = SessionWatch(self.core)
         self._source = SourceWatch(self.core, source) if source is not None else None
-        self._once_wait = once_wait
         self._tier = _tier_of(tier)
         self._shared = None if self._tier is None else SharedValues(self.core, self._tier)
         # Of keys that `get` was given: they take longer to make than to find.
         self._slots: dict[str, Slot] = {}
-        self._loader = self._make_loader()
+        turns = None if self._tier is None else Turns(self._tier, once_wait)
+        self._loader = Loader(self.core, self._sessions, self._source, self._shared, turns)
         self._invalidator = Invalidator(self.core, self._sessions, self._source)
         self.core.watches.append(EngineWatch(self.core, self.engine))
         for replica in replicas:
@@ -542,12 +542,6 @@ class CacheManager:
             raise ConfigurationError("transaction_ended() needs CacheManager(source=...)")
         self._source.ended(connection, committed)
 
-    def _make_loader(self) -> Loader:
-        turns = None
-        if self._tier is not None:
-            turns = Turns(self._tier, self._once_wait)
-        return Loader(self.core, self._sessions, self._source, self._shared, turns)
-
     def before_fork(self) -> None:
         """SQLite: a child in which connections to the file are open, though nobody uses them, takes
         the parent's locks for its own, and has none.
@@ -570,8 +564,7 @@ class CacheManager:
         self.core.access.after_fork()
         if self.core.keeper is not None:
             self.core.keeper.after_fork()
-        self._loader.after_fork()  # a load may be under way that has this one
-        self._loader = self._make_loader()
+        self._loader.after_fork()
         for watch in self.core.watches:
             if not isinstance(watch.engine.pool, StaticPool) and not self.core.access.is_memory:
                 watch.engine.dispose(close=False)

@@ -132,6 +132,12 @@ class Turns:
         with self._lock:
             self._taken.discard(place)
 
+    def after_fork(self) -> None:
+        """In a forked child: the parent's other threads, one of which may have the lock, are not
+        here, and will not leave.  (Test: test_a_child_forked_while_another_thread_computes.)"""
+        self._lock = threading.Lock()
+        self._taken = set()
+
     def count(self, chain: Chain, more: int) -> None:
         """The loads of *chain* hold so many more locks."""
         with self._lock:

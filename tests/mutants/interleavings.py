@@ -148,10 +148,13 @@ MUTANTS = [
     ),
     Mutant(
         "the-dead-parents-lock-of-loads",
-        "manager.py",
-        "        self._loader.after_fork()  # a load may be under way that has this one\n",
+        "loading.py",
+        "        self._flights.after_fork()\n",
         "",
-        (f"{READING}a_fork_in_a_retriever_while_another_thread_joins_a_load",),
+        (
+            f"{READING}a_fork_in_a_retriever_while_another_thread_joins_a_load",
+            "schedules/test_cases_11_to_15.py::test_case_12_fork_while_another_thread_joins_a_load",
+        ),
     ),
     Mutant(
         "a-del-beside-a-reading-transaction-is-its-own",

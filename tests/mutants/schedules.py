@@ -108,13 +108,6 @@ MUTANTS = [
         (f"{S11}12_fork_while_another_thread_stands",),
     ),
     Mutant(
-        "flights-survive-fork",
-        "manager.py",
-        "        self._loader = self._make_loader()\n        for watch in",
-        "        for watch in",
-        (f"{S11}12_fork_while_another_thread_joins_a_load",),
-    ),
-    Mutant(
         "what-another-loads-is-taken-although-it-was-invalidated",
         "loading.py",
         "        if self._hides(read.scope, entry.keys):\n            return None\n        read.view.counted += 1\n",

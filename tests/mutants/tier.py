@@ -182,4 +182,11 @@ MUTANTS = [
         "",
         ("tier/test_many.py::test_what_was_invalidated_is_not_brought",),
     ),
+    Mutant(
+        "turns-survive-fork",
+        "loading.py",
+        "            self._turns.after_fork()\n",
+        "            pass\n",
+        ("tier/test_once.py::test_a_child_forked_while_another_thread_computes",),
+    ),
 ]

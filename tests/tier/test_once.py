@@ -538,6 +538,39 @@ def test_a_child_forked_in_the_retriever(make: Callable[..., CacheManager]) -> N
 
 
 @one_database
+@pytest.mark.parametrize("lock", ["free", "held"])
+def test_a_child_forked_while_another_thread_computes(
+    make: Callable[..., CacheManager], lock: str
+) -> None:
+    """That thread is not there, and will never give its turn back."""
+    mine = make(once_wait=LONG)
+    gate, failed = Gate(), processes.Event()
+
+    def failing() -> int:
+        gate()
+        raise ZeroDivisionError
+
+    def child() -> list[Any]:
+        signal.alarm(25)
+        failed.wait()
+        return [mine.get("k", lambda: 2, once="host"), mine.statistics.loads]
+
+    with ThreadPoolExecutor() as pool:
+        computing = pool.submit(mine.get, "k", failing, once="host")
+        gate.wait()
+        if lock == "held":
+            with turns(mine)._lock:
+                forked = fork(child)
+        else:
+            forked = fork(child)
+        gate.open()
+        with pytest.raises(ZeroDivisionError):
+            computing.result(SECONDS)
+        failed.set()
+        assert forked.join() == [2, 1]
+
+
+@one_database
 def test_a_child_that_outlives_the_one_who_computes(
     worker: Worker, make: Callable[..., CacheManager], tmp_path: Path
 ) -> None:
