@@ -173,6 +173,17 @@ class Core:
                 view.uncheck()  # first, see `Transaction.restart`
                 view.forget(frozenset(keys))
 
+    def invalidate_late(self, keys: Sequence[str]) -> None:
+        """Another thread of the request has invalidated *keys* during a COMMIT.  It does so at
+        once, since they came too late for it; but if they were meant for what is committed, that
+        was too early.  (Test: test_case_14_a_del_during_another_threads_commit.)"""
+        try:
+            self.invalidate_now(keys)
+        except (DBAPIError, CacheError):  # the COMMIT, whose result this would hide, went well
+            _log.exception(
+                "%d keys that came during a COMMIT were not invalidated again", len(keys)
+            )
+
     # Connections
 
     def watch_of(self, connection: Connection) -> EngineWatch | None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from sqlalchemy import PoolProxiedConnection
@@ -130,20 +132,37 @@ class Effects:
         elif kind is Kind.COMMIT and self._dialect.name != "sqlite":
             # text("COMMIT"), or DDL that commits: the last moment is now.
             self._writer.write(transaction, pooled)
-            transaction.restart(Outcome.UNKNOWN)
-            # START TRANSACTION WITH CONSISTENT SNAPSHOT has opened the next one's at once.
-            transaction.label = self._core.store.label
+            # START TRANSACTION WITH CONSISTENT SNAPSHOT opens the next one's at once.
+            label = self._core.store.label
+            transaction.ending = partial(self._has_committed, transaction, label=label)
         elif kind in (Kind.COMMIT, Kind.MAY_COMMIT):
             # If it does not (a syntax error, a temporary table, on SQLite a deferred constraint),
             # our rows wait in the transaction as the data do, and all else goes on as before.
             # (Test: test_a_commit_that_fails_and_is_tried_again.)
             keys = transaction.close()
             self._writer.write(transaction, pooled)
-            transaction.restart(Outcome.UNKNOWN)
-            transaction.invalidate(keys)
-            transaction.dirty = True
+            transaction.ending = partial(self._may_have_committed, transaction, keys)
         elif kind is Kind.ROLLBACK:
             transaction.restart(Outcome.ROLLED_BACK)
+
+    def _has_committed(self, transaction: Transaction, label: int) -> None:
+        """The statement has run that commits *transaction*.
+
+        Not before it: what another thread of the request invalidates meanwhile is made at once, and
+        again now.  (Test: test_a_del_during_another_threads_commit_that_is_text.)
+        """
+        late = transaction.restart(Outcome.UNKNOWN)
+        transaction.label = label
+        if late:
+            self._core.invalidate_late(late)
+
+    def _may_have_committed(self, transaction: Transaction, keys: Sequence[str]) -> None:
+        """The statement has run that commits *transaction*, unless it has failed."""
+        late = transaction.restart(Outcome.UNKNOWN)
+        transaction.invalidate((*keys, *late))
+        transaction.dirty = True
+        if late:
+            self._core.invalidate_late(late)
 
     def _begin_before_savepoint(self, pooled: PoolProxiedConnection) -> bool:
         """SQLite's driver begins no transaction before a SAVEPOINT, and then the RELEASE of the

@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 import itertools
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -148,6 +148,8 @@ class Transaction:
     closed = False
     #: The keys that were taken to be written.
     taken: Sequence[str] | None = None
+    #: What is to be done when the statement has run that may end it.
+    ending: Callable[[], None] | None = None
     #: Its COMMIT, if others on this host were told of it.
     announcement: Announcement | None = None
     #: SQLite: on a connection to a file that was replaced.
@@ -421,36 +423,43 @@ class Transaction:
         which is before it.
         """
         self.closed = True  # first, see `invalidate`
-        taken = self.taken
-        pending = self._settle(outcome)
+        late = self._settle(outcome)
         self.outcome = outcome
         self._views = {}
         scope, self.scope = self.scope, None
         if scope is not None:
             scope.remove(self)
-        if taken is None or outcome is Outcome.ROLLED_BACK:
-            return []
-        return sorted(pending.difference(taken))
+        return late
 
-    def restart(self, outcome: Outcome) -> None:
-        """The database's transaction ended and the connection goes on with another."""
+    def restart(self, outcome: Outcome) -> list[str]:
+        """The database's transaction ended and the connection goes on with another; return what
+        `end` does."""
         self.closed = True
-        self._settle(outcome)
+        late = self._settle(outcome)
         self.is_resting = True
         # After the levels were replaced: who saw it closed no more sees that.
         self.closed = False
+        return late
 
-    def _settle(self, outcome: Outcome) -> frozenset[str]:
-        """The database's transaction ended; return what was to be invalidated with it."""
+    def has_run(self) -> None:
+        """A statement has run, or has failed: if it may have ended the transaction, that is now."""
+        ending, self.ending = self.ending, None
+        if ending is not None:
+            ending()
+
+    def _settle(self, outcome: Outcome) -> list[str]:
+        """The database's transaction ended; return what was to be invalidated with it, and came
+        too late for that."""
         announcement = self.announcement
         if announcement is not None:
             self.announcement = None
             announcement.end(known=outcome is not Outcome.UNKNOWN)
         if len(self._levels) == 1 and self.is_calm:
             self._begin_anew()  # what is below would find nothing to do
-            return frozenset()
+            return []
         levels = self._levels
         pending = frozenset().union(*[level.pending for level in levels])
+        late = frozenset[str]() if self.taken is None else pending.difference(self.taken)
         values: Entries = {}
         if outcome is Outcome.COMMITTED:
             for level in levels:
@@ -463,7 +472,7 @@ class Transaction:
         if pending and outcome is not Outcome.ROLLED_BACK:
             self.manager.access.committed(len(pending))
         if pending and outcome is Outcome.COMMITTED and self.scope is not None:
-            self.scope.claim(self.manager, pending)
+            self.scope.claim(self.manager, pending - late)
         for view, keys in self._views.items():
             concerned = pending if keys is None else pending & keys
             # What it did not invalidate keeps its one value.  Those were computed from work that
@@ -480,7 +489,7 @@ class Transaction:
                 view.uncheck()
             if concerned:
                 view.forget(concerned)
-        return pending
+        return [] if outcome is Outcome.ROLLED_BACK else sorted(late)
 
     def _begin_anew(self) -> None:
         if not self.keeps_objects:

@@ -13,19 +13,17 @@ State hangs on the transaction, never on the pooled connection, except the numbe
 
 from __future__ import annotations
 
-import logging
 import weakref
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Engine, ExceptionContext, PoolProxiedConnection, event
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
 from .boundaries import wrap_boundaries
 from .connections import connection_on, note_connection, note_connections
 from .core import Core
 from .drivers import cursor_execute, in_transaction, is_autocommit, last_result
 from .effects import Effects
-from .errors import CacheError
 from .greenlets import current_owner, in_greenlet, wait_in_greenlet
 from .ledger import Execute
 from .load import load_under_way
@@ -36,8 +34,6 @@ from .sqlite_file import DATABASES, identity_of, path_of
 from .statements import Kind, effect_of
 from .transaction import Outcome, Probe, Transaction
 from .writing import LedgerWriter
-
-_log = logging.getLogger("coherent_cache")
 
 #: In the info of an SQLite connection: the file that it has open.
 _FILE = "coherent_cache.file"
@@ -97,7 +93,7 @@ class EngineWatch:
         def on_execute(cursor: Any, statement: str, parameters: Any, context: Any) -> None:
             watch = told()
             if watch is not None and context is not None:
-                watch._on_execute(context.root_connection, statement)
+                watch._on_execute(context.root_connection, statement, context)
 
         def on_execute_no_params(cursor: Any, statement: str, context: Any) -> None:
             on_execute(cursor, statement, (), context)
@@ -236,7 +232,7 @@ class EngineWatch:
 
     # Statements
 
-    def _on_execute(self, connection: Connection, statement: str) -> None:
+    def _on_execute(self, connection: Connection, statement: str, context: Any) -> None:
         pooled = connection.connection
         dbapi_connection = pooled.dbapi_connection
         transaction = self._by_driver.get(id(dbapi_connection))
@@ -250,6 +246,7 @@ class EngineWatch:
                 transaction.beginning = True
         if not transaction.executed:
             note_connection(connection)
+        transaction.has_run()
         effect = effect_of(statement, self._dialect.name)
         self._effects.notice_silent_end(transaction, dbapi_connection)
         begins = effect.kind is Kind.BEGIN
@@ -267,7 +264,11 @@ class EngineWatch:
         if effect.kind is not Kind.READ:
             if effect.kind in _WRITING:
                 self._claim(transaction)
+            elif effect.kind is Kind.COMMIT:
+                self._claim_if_written(transaction)
             self._effects.take(transaction, pooled, effect)
+            if transaction.ending is not None:
+                _tell_when_it_has_run(context, transaction)
 
     def _on_error(self, context: ExceptionContext) -> None:
         connection = context.connection
@@ -276,6 +277,7 @@ class EngineWatch:
         dbapi_connection = connection.connection.dbapi_connection
         transaction = self._by_driver.get(id(dbapi_connection))
         if transaction is not None and transaction.is_open:
+            transaction.has_run()
             self._effects.notice_failure(transaction, dbapi_connection)
 
     def _claim(self, transaction: Transaction) -> None:
@@ -315,6 +317,7 @@ class EngineWatch:
     ) -> bool:
         """See `Boundaries.before_end`."""
         dbapi_connection = getattr(pooled, "dbapi_connection", pooled)
+        transaction.has_run()
         if outcome is Outcome.ROLLED_BACK:
             self._lend_no_more(transaction)
             self._settle_load(transaction, dbapi_connection)
@@ -365,18 +368,7 @@ class EngineWatch:
                 transaction.concerns(view)
         late = transaction.end(outcome)
         if late:
-            self._invalidate_late(late)
-
-    def _invalidate_late(self, keys: list[str]) -> None:
-        """Another thread of the request has invalidated *keys* during the COMMIT.  It does so at
-        once, since they came too late for it; but if they were meant for what is committed, that
-        was too early.  (Test: test_case_14_a_del_during_another_threads_commit.)"""
-        try:
-            self._core.invalidate_now(keys)
-        except (DBAPIError, CacheError):  # the COMMIT, whose result this would hide, went well
-            _log.exception(
-                "%d keys that came during a COMMIT were not invalidated again", len(keys)
-            )
+            self._core.invalidate_late(late)
 
     def _settle_load(self, transaction: Transaction, dbapi_connection: Any = None) -> None:
         """A transaction that a retriever read in ends before the retriever does: what it was
@@ -453,6 +445,19 @@ class EngineWatch:
             if load is not None and transaction in load.touched:
                 load.settle(transaction, written=True, statement_snapshots=False)
             transaction.end(Outcome.UNKNOWN)
+
+
+def _tell_when_it_has_run(context: Any, transaction: Transaction) -> None:
+    """Let *transaction* know when the statement of *context* has run."""
+    # What SQLAlchemy calls then; a listener would cost every statement of the engine.
+    original = context.post_exec
+
+    def post_exec() -> None:
+        vars(context).pop("post_exec", None)  # no circle stays behind
+        original()
+        transaction.has_run()
+
+    context.post_exec = post_exec
 
 
 def _pooled_of(connection: Connection) -> PoolProxiedConnection | None:
