@@ -173,13 +173,17 @@ class Core:
                 view.uncheck()  # first, see `Transaction.restart`
                 view.forget(frozenset(keys))
 
-    def invalidate_late(self, keys: Sequence[str]) -> None:
+    def invalidate_late(self, keys: Sequence[str], *, must: bool = False) -> None:
         """Another thread of the request has invalidated *keys* during a COMMIT.  It does so at
         once, since they came too late for it; but if they were meant for what is committed, that
-        was too early.  (Test: test_case_14_a_del_during_another_threads_commit.)"""
+        was too early.  (Test: test_case_14_a_del_during_another_threads_commit.)
+
+        Or nobody has (*must*), since nothing could be written in the transaction."""
         try:
             self.invalidate_now(keys)
         except (DBAPIError, CacheError):  # the COMMIT, whose result this would hide, went well
+            if must:
+                raise
             _log.exception(
                 "%d keys that came during a COMMIT were not invalidated again", len(keys)
             )

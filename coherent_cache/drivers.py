@@ -75,6 +75,16 @@ def is_autocommit(dialect: Dialect, dbapi_connection: Any) -> bool:
     return bool(autocommit) and not in_transaction(dialect, dbapi_connection)
 
 
+def begins_read_only(dialect: Dialect, dbapi_connection: Any) -> bool:
+    """Whether the driver was told to let transactions be READ ONLY (SQLAlchemy's execution option
+    ``postgresql_readonly``), which it can be only between two of them."""
+    # psycopg's name for it, and that of psycopg2 and of SQLAlchemy's adapter for asyncpg.
+    return dialect.name == "postgresql" and (
+        getattr(dbapi_connection, "read_only", None) is True
+        or getattr(dbapi_connection, "readonly", None) is True
+    )
+
+
 @contextmanager
 def driver_errors(
     dialect: Dialect, statement: str | None = None, connection: Any = None

@@ -151,18 +151,20 @@ class Effects:
         Not before it: what another thread of the request invalidates meanwhile is made at once, and
         again now.  (Test: test_a_del_during_another_threads_commit_that_is_text.)
         """
+        only_reads = transaction.only_reads
         late = transaction.restart(Outcome.UNKNOWN)
         transaction.label = label
         if late:
-            self._core.invalidate_late(late)
+            self._core.invalidate_late(late, must=only_reads)
 
     def _may_have_committed(self, transaction: Transaction, keys: Sequence[str]) -> None:
         """The statement has run that commits *transaction*, unless it has failed."""
+        only_reads = transaction.only_reads
         late = transaction.restart(Outcome.UNKNOWN)
         transaction.invalidate((*keys, *late))
         transaction.dirty = True
         if late:
-            self._core.invalidate_late(late)
+            self._core.invalidate_late(late, must=only_reads)
 
     def _begin_before_savepoint(self, pooled: PoolProxiedConnection) -> bool:
         """SQLite's driver begins no transaction before a SAVEPOINT, and then the RELEASE of the

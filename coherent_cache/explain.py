@@ -11,7 +11,9 @@ from .errors import CacheError, InvalidationError, TableError
 
 _NO_TABLE = {"42P01", 1146, "no such table"}
 _NO_COLUMN = {"42703", 1054, "no such column", "has no column named"}
-_READ_ONLY = {"25006", 1792, 1290, 1836, "readonly database"}
+_READ_ONLY_TRANSACTION = 1792
+_READ_ONLY = {"25006", _READ_ONLY_TRANSACTION, 1290, 1836, "readonly database"}
+_BUSY = "database is locked"
 _NO_RIGHT = {"42501", 1142, 1143}
 
 
@@ -46,6 +48,17 @@ def explain(
     return None
 
 
+def can_write_nothing(dialect: Dialect, error: DBAPIError) -> bool:
+    """Whether *error* says that nothing can be written: in the transaction, on the connection, in
+    the whole database, or while another one writes."""
+    return bool(_codes(dialect, error) & (_READ_ONLY | {_BUSY}))
+
+
+def is_of_a_read_only_transaction(dialect: Dialect, error: DBAPIError) -> bool:
+    """MariaDB: whether *error* says that the transaction was READ ONLY from its beginning."""
+    return _READ_ONLY_TRANSACTION in _codes(dialect, error)
+
+
 def missing_table(table: str) -> TableError:
     """The error for a table that is not there."""
     return TableError(
@@ -64,6 +77,6 @@ def _codes(dialect: Dialect, error: DBAPIError) -> set[str | int]:
     if dialect.name == "sqlite":
         text = str(original)
         known = ("no such table", "no such column", "has no column named", "readonly database")
-        return {part for part in known if part in text}
+        return {part for part in (*known, _BUSY) if part in text}
     arguments = getattr(original, "args", ())
     return {arguments[0]} if arguments and isinstance(arguments[0], int) else set()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from sqlalchemy import Connection
 from sqlalchemy.orm import Session
@@ -25,6 +25,20 @@ AnySession: TypeAlias = "Session | scoped_session[Any] | AsyncSession | async_sc
 AnyConnection: TypeAlias = "Connection | AsyncConnection"
 
 
+class _Put(NamedTuple):
+    """Where the keys of a ``del`` were put."""
+
+    #: The transactions that have them.
+    targets: Sequence[Transaction]
+    #: Those that the caller works in.
+    near: Sequence[Transaction]
+    #: One that will invalidate them, which need not be done by itself.
+    carried: bool
+    #: Those whose next transaction may be the one that is meant.
+    connections: Sequence[Taken]
+    sessions: Sequence[Session]
+
+
 class Invalidator:
     """Hands keys to the transactions they belong to."""
 
@@ -40,27 +54,60 @@ class Invalidator:
         connection: AnyConnection | None = None,
     ) -> None:
         """See `CacheManager.invalidate`."""
-        scope = current_scope()
-        given = connection is not None or session is not None
+        if connection is None and session is None:
+            put = self._put_here(keys)
+        else:
+            put = self._put_where_told(keys, session, connection)
+        views = views_around(self._core)
+        for transaction in put.targets:
+            if self._source is not None and transaction.watch is self._source:
+                self._source.write(transaction, sorted(keys))
+            for view in views:
+                if transaction in put.near:
+                    transaction.concerns(view)
+                elif not put.near:
+                    transaction.concerns(view, keys)
+        one_has_ended = any(not transaction.is_open for transaction in put.targets)
+        for view in views:
+            if one_has_ended:
+                view.uncheck()  # it may have done so before the view was known to it
+            view.forget(keys)
+        if not put.carried:
+            self._core.invalidate_now(sorted(keys))
+        self._also_with_the_next(keys, put.connections, put.sessions)
+
+    def _put_where_told(
+        self, keys: frozenset[str], session: AnySession | None, connection: AnyConnection | None
+    ) -> _Put:
+        """Let *keys* be invalidated with the transaction of *connection* or *session*."""
         connections: Sequence[Taken] = ()
-        sessions: Sequence[Session] = ()
-        waiting: list[Session] = []
+        targets: list[Transaction] = []
+        waits: list[Session] = []
         if connection is not None:
             sync_connection = _sync_connection(connection)
             found = self._core.transaction_of(sync_connection)
-            targets = [found] if found is not None and _may_take(found) else []
+            if found is not None and _may_take(found):
+                targets = _put_into([found], keys)
             connections = self._pooled(sync_connection)
         elif session is not None:
-            sync = _sync_session(session)
-            targets = self._transactions_of(sync)
-            waiting = [] if targets else [sync]
-        else:
-            targets, waiting = self._open_here(scope)
-        # One that has come to its end meanwhile, in another thread, is none that was found.
-        targets = [transaction for transaction in targets if transaction.invalidate(keys)]
+            sync_session = _sync_session(session)
+            found_there = self._transactions_of(sync_session)
+            targets = _put_into(found_there, keys)
+            if not found_there and self._sessions.invalidate(sync_session, keys):
+                waits = self._not_by_themselves([sync_session])
+        carried = any(not transaction.is_resting for transaction in targets) or bool(waits)
+        for transaction in current_scope().transactions(self._core):
+            transaction.drop(keys)
+        return _Put(targets, targets, carried, connections, ())
+
+    def _put_here(self, keys: frozenset[str]) -> _Put:
+        """Let *keys* be invalidated with whatever is open in this context."""
+        scope = current_scope()
+        targets, waiting = self._open_here(scope)
+        targets = _put_into(targets, keys)
         near_sessions = scope.near_sessions()
         if waiting:
-            own = waiting if given else _to_flush(scope, waiting, targets)
+            own = _to_flush(scope, waiting, targets)
             waiting = [s for s in waiting if self._sessions.invalidate(s, keys, own=s in own)]
         # Others may be another task's, which is no business of the request but for these keys.
         near = [t for t in targets if not t.is_resting and scope.is_near(t)]
@@ -68,42 +115,34 @@ class Invalidator:
         # becomes of them in another's is its own business: it may go on after this one was undone,
         # and the request would see a second value.
         # (Test: test_a_del_that_was_undone_here_and_stays_in_anothers_transaction.)
-        waits = [session for session in waiting if not self._commits_by_itself(session)]
-        if given:
-            carried = any(not transaction.is_resting for transaction in targets) or bool(waits)
-        else:
-            # Outside a request all may be those of other threads or tasks, which have a copy of the
-            # same context: an invalidation that is meant is theirs as well, and one that is not may
-            # be rolled back with them.  (Test: test_a_del_beside_a_job_that_rolls_back.)
-            carried = bool(near) or any(s in near_sessions for s in waits)
-            if not any(t.dirty for t in near) and not any(_has_changes(s) for s in waiting):
-                # Those that are open may only read, and the write come in another.
-                # (Test: test_session_that_was_never_used_beside_an_open_one.)
-                scope.leave_unclaimed(self._core, keys)
-            if carried:
-                connections, sessions = scope.near_connections(self._core), near_sessions
-            else:
-                connections, sessions = scope.connections(self._core), scope.sessions()
-        if given:
-            for transaction in scope.transactions(self._core):
-                transaction.drop(keys)
-        views = views_around(self._core)
-        for transaction in targets:
-            if self._source is not None and transaction.watch is self._source:
-                self._source.write(transaction, sorted(keys))
-            for view in views:
-                if given or transaction in near:
-                    transaction.concerns(view)
-                elif not near:
-                    transaction.concerns(view, keys)
-        one_has_ended = any(not transaction.is_open for transaction in targets)
-        for view in views:
-            if one_has_ended:
-                view.uncheck()  # it may have done so before the view was known to it
-            view.forget(keys)
-        if not carried:
-            self._core.invalidate_now(sorted(keys))
-        self._also_with_the_next(keys, connections, sessions)
+        # Outside a request all may be those of other threads or tasks, which have a copy of the
+        # same context: an invalidation that is meant is theirs as well, and one that is not may
+        # be rolled back with them.  (Test: test_a_del_beside_a_job_that_rolls_back.)
+        waits = self._not_by_themselves(waiting)
+        carried = bool(near) or any(s in near_sessions for s in waits)
+        if not any(t.dirty for t in near) and not any(_has_changes(s) for s in waiting):
+            # Those that are open may only read, and the write come in another.
+            # (Test: test_session_that_was_never_used_beside_an_open_one.)
+            scope.leave_unclaimed(self._core, keys)
+            begun = self._put_into_what_began(keys, scope, targets)
+            targets, near = targets + begun, near + begun
+        if carried:
+            return _Put(targets, near, True, scope.near_connections(self._core), near_sessions)
+        return _Put(targets, near, False, scope.connections(self._core), scope.sessions())
+
+    def _put_into_what_began(
+        self, keys: frozenset[str], scope: Scope, found: Sequence[Transaction]
+    ) -> list[Transaction]:
+        """Let *keys* be invalidated, too, with what has begun since the others were *found*.
+
+        The interleaving this guards against: in another thread of the request a transaction begins,
+        writes and asks what was left for it, and only then the keys are left; they are invalidated
+        alone, somebody loads the old value, and the transaction commits.  One that asks later finds
+        them; and one that is not open any more has committed before they are invalidated.
+        (Test: test_one_that_begins_and_commits_around_a_lone_del.)
+        """
+        near = scope.transactions(self._core)
+        return _put_into([t for t in near if t not in found and _may_take(t)], keys)
 
     @point(after="del: transactions found, nothing pending")
     def _open_here(self, scope: Scope) -> tuple[list[Transaction], list[Session]]:
@@ -147,6 +186,10 @@ class Invalidator:
             return []
         return [(connection.connection, watch)]
 
+    def _not_by_themselves(self, sessions: Sequence[Session]) -> list[Session]:
+        """Those of *sessions* that commit when they say so."""
+        return [session for session in sessions if not self._commits_by_itself(session)]
+
     def _commits_by_itself(self, session: Session) -> bool:
         """Whether *session* has a connection in autocommit mode: its writes may be committed
         already, whatever the session will say.  Or it only reads there, and writes elsewhere later.
@@ -164,6 +207,12 @@ def _may_take(transaction: Transaction) -> bool:
     """Whether *transaction* is to be told of a `del`: it will carry it, or is prepared, and then
     has to repeat it when it ends.  (Test: test_a_del_between_the_phases.)"""
     return transaction.prepared or transaction.watch.carries(transaction)
+
+
+def _put_into(targets: Sequence[Transaction], keys: frozenset[str]) -> list[Transaction]:
+    """Let *keys* be invalidated with *targets*; return those that will do so: one that has come to
+    its end meanwhile, in another thread, is none that was found."""
+    return [transaction for transaction in targets if transaction.invalidate(keys)]
 
 
 def _to_flush(

@@ -72,6 +72,7 @@ _CONTROL = [
     (re.compile(r"(?:FETCH|MOVE)\b", re.I), Kind.FETCH),
     # Neither MariaDB's SET STATEMENT … FOR UPDATE … nor a function that may write.
     (re.compile(r"SET\s+(?!GLOBAL|PASSWORD|STATEMENT)[^(]*$", re.I), Kind.OTHER),
+    (re.compile(r"PRAGMA\s+query_only\b", re.I), Kind.OTHER),
     (re.compile(r"PRAGMA\s+[\w.]+\s*(?:\([^)]*\))?\s*;?\s*$", re.I), Kind.OTHER),
 ]
 _QUOTED = re.compile(

@@ -148,6 +148,10 @@ class Transaction:
     closed = False
     #: The keys that were taken to be written.
     taken: Sequence[str] | None = None
+    #: Nothing can be written in it: its keys are invalidated by themselves after its end.
+    only_reads = False
+    #: PostgreSQL: a statement has failed in it, and its COMMIT is a ROLLBACK.
+    has_failed = False
     #: What is to be done when the statement has run that may end it.
     ending: Callable[[], None] | None = None
     #: Its COMMIT, if others on this host were told of it.
@@ -471,7 +475,9 @@ class Transaction:
         self._begin_anew()
         if pending and outcome is not Outcome.ROLLED_BACK:
             self.manager.access.committed(len(pending))
-        if pending and outcome is Outcome.COMMITTED and self.scope is not None:
+        if pending and outcome is Outcome.COMMITTED and self.scope is not None and self.dirty:
+            # Not by one that has only read: the write is in another, which may come.
+            # (Test: test_session_that_was_never_used_after_one_that_has_read.)
             self.scope.claim(self.manager, pending - late)
         for view, keys in self._views.items():
             concerned = pending if keys is None else pending & keys
@@ -495,6 +501,7 @@ class Transaction:
         if not self.keeps_objects:
             self.label = None
         self.taken = None
+        self.only_reads = self.has_failed = False
         self.undone += 1
         self.dirty = self.written = self.locked = self.executed = False
 

@@ -22,7 +22,14 @@ from sqlalchemy.exc import SQLAlchemyError
 from .boundaries import wrap_boundaries
 from .connections import connection_on, note_connection, note_connections
 from .core import Core
-from .drivers import cursor_execute, in_transaction, is_autocommit, last_result
+from .drivers import (
+    begins_read_only,
+    cursor_execute,
+    has_failed,
+    in_transaction,
+    is_autocommit,
+    last_result,
+)
 from .effects import Effects
 from .greenlets import current_owner, in_greenlet, wait_in_greenlet
 from .ledger import Execute
@@ -141,11 +148,15 @@ class EngineWatch:
 
     def carries(self, transaction: Transaction) -> bool:
         """Whether an invalidation can wait for the commit of *transaction*: not if each of its
-        statements commits by itself."""
+        statements commits by itself, or if it is known to read only."""
         if transaction.prepared or self.is_replica:
             return False
         dbapi_connection = self.dbapi_connection_of(transaction)
-        return dbapi_connection is not None and not is_autocommit(self._dialect, dbapi_connection)
+        return (
+            dbapi_connection is not None
+            and not is_autocommit(self._dialect, dbapi_connection)
+            and not begins_read_only(self._dialect, dbapi_connection)
+        )
 
     def connection_of(self, transaction: Transaction) -> Connection | None:
         """SQLAlchemy's Connection of *transaction*, if that is known and it was not closed."""
@@ -323,6 +334,7 @@ class EngineWatch:
             self._settle_load(transaction, dbapi_connection)
             self._effects.notice_silent_end(transaction, dbapi_connection)
             return False
+        transaction.has_failed = has_failed(self._dialect, dbapi_connection)
         try:
             self._lend_no_more(transaction)
             self._settle_load(transaction, dbapi_connection)
@@ -366,9 +378,12 @@ class EngineWatch:
         if current_scope().is_near(transaction):
             for view in views_around(self._core):
                 transaction.concerns(view)
+        only_reads = transaction.only_reads
+        if transaction.has_failed:
+            outcome = Outcome.ROLLED_BACK  # (Test: test_commit_of_a_failed_transaction.)
         late = transaction.end(outcome)
         if late:
-            self._core.invalidate_late(late)
+            self._core.invalidate_late(late, must=only_reads and outcome is Outcome.COMMITTED)
 
     def _settle_load(self, transaction: Transaction, dbapi_connection: Any = None) -> None:
         """A transaction that a retriever read in ends before the retriever does: what it was

@@ -11,11 +11,18 @@ from sqlalchemy.exc import DBAPIError
 
 from .core import Core
 from .drivers import cursor_execute, has_failed, in_transaction, wrapped
-from .explain import explain
+from .errors import InvalidationError
+from .explain import can_write_nothing, explain, is_of_a_read_only_transaction
 from .ledger import Execute, LaneHolder, Result
-from .libpq import can_send, literal, send
+from .libpq import ask_in_transaction, can_send, literal, send
 from .points import point
+from .probe import probe
 from .transaction import Transaction
+
+_MAY_ONLY_READ = (
+    "SELECT current_setting('transaction_read_only') = 'on' "
+    "AND pg_current_xact_id_if_assigned() IS NULL"
+)
 
 
 class LedgerWriter:
@@ -37,12 +44,22 @@ class LedgerWriter:
         keys = () if transaction.written else transaction.close()
         if not keys or has_failed(self._dialect, _driver_side(pooled)):
             return
+        if self._may_only_read(transaction, _driver_side(pooled)):
+            _leave_for_later(transaction)
+            return
         info: dict[str, Any] = getattr(pooled, "info", {})
         lane = LaneHolder(info.get(self._lane_info), shared_until_commit=two_phase)
         try:
             self._core.write_keys(self._execute_on(_driver_side(pooled)), keys, lane)
-        except DBAPIError as error:
-            if error.connection_invalidated and error.orig is not None:
+        except (DBAPIError, InvalidationError) as error:
+            if self._could_only_read(transaction, _driver_side(pooled), error):
+                _leave_for_later(transaction)
+                return
+            if (
+                isinstance(error, DBAPIError)
+                and error.connection_invalidated
+                and error.orig is not None
+            ):
                 # From the driver's own error SQLAlchemy sees that the connection is lost, and with
                 # it the others of its pool, as it would from a statement of the user's.
                 # (Test: test_connections_lost_before_the_commit_cost_one_error.)
@@ -83,7 +100,7 @@ class LedgerWriter:
         lane = LaneHolder(getattr(pooled, "info", {}).get(self._lane_info))
         quote = partial(literal, dbapi_connection)
         message = ledger.write_and_commit(keys, lane, quote) if keys else None
-        if message is None:
+        if message is None or self._may_only_read(transaction, dbapi_connection):
             return False
         self._announce(transaction)
         try:
@@ -91,6 +108,9 @@ class LedgerWriter:
         except self._dialect.loaded_dbapi.Error as error:
             # SQLAlchemy is about to wrap it, and to notice a connection that is lost.
             found = wrapped(self._dialect, error, None, dbapi_connection)
+            if self._could_only_read(transaction, dbapi_connection, found):
+                _leave_for_later(transaction)
+                return False
             explained = explain(self._dialect, found, self._core.tables.log.name, keys)
             if explained is None:
                 raise
@@ -98,6 +118,46 @@ class LedgerWriter:
         # The server says with its answer whether the transaction goes on.
         transaction.written = not in_transaction(self._dialect, dbapi_connection)
         return transaction.written
+
+    def _may_only_read(self, transaction: Transaction, dbapi_connection: Any) -> bool:
+        """PostgreSQL: whether *transaction* is READ ONLY, and has written nothing before it was.
+
+        A `del` goes to whatever is open beside the transaction that writes.  Asked, since an error
+        would be the whole transaction's; and only where it has executed nothing that plainly
+        writes, so that no other pays for it.  (Test: test_a_read_only_transaction_beside.)
+        """
+        if (
+            self._dialect.name != "postgresql"
+            or (transaction.dirty and transaction.writes)
+            or in_transaction(self._dialect, dbapi_connection) is False
+        ):
+            return False
+        try:
+            rows = ask_in_transaction(self._dialect, dbapi_connection, _MAY_ONLY_READ.encode())
+            if rows is None:
+                rows = self._execute_on(dbapi_connection)(_MAY_ONLY_READ, ()).rows
+        except DBAPIError:
+            return False  # the rows will meet the same error, and say so
+        return bool(rows[0][0])
+
+    def _could_only_read(
+        self, transaction: Transaction, dbapi_connection: Any, error: Exception
+    ) -> bool:
+        """SQLite, MariaDB: whether *error* says that *transaction*, which goes on, could only read.
+
+        On SQLite that is said as well of one whose snapshot is older than what another has
+        committed.  What has written, and cannot any more, must not be committed without its keys.
+        (Tests: test_a_read_only_transaction_beside, test_a_transaction_beside_that_is_older.)
+        """
+        cause = error if isinstance(error, DBAPIError) else error.__cause__
+        if self._dialect.name == "postgresql" or not isinstance(cause, DBAPIError):
+            return False
+        if is_of_a_read_only_transaction(self._dialect, cause):
+            return True
+        return (
+            can_write_nothing(self._dialect, cause)
+            and not probe(self._dialect, dbapi_connection, transaction).written
+        )
 
     def _announce(self, transaction: Transaction) -> None:
         """*transaction* is open in the database, and its COMMIT comes next."""
@@ -150,6 +210,13 @@ class LedgerWriter:
         except DBAPIError:
             # No table yet, or no right to write: the first invalidation will say so.
             dbapi_connection.rollback()
+
+
+def _leave_for_later(transaction: Transaction) -> None:
+    """The keys of *transaction* are not in the ledger, and are to be invalidated by themselves when
+    it has ended."""
+    transaction.written = transaction.only_reads = True
+    transaction.taken = ()
 
 
 def _driver_side(pooled: Any) -> Any:

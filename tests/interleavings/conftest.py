@@ -29,14 +29,10 @@ HOLES = {
     "test_two_threads_of_a_request_one_connection": "mariadb",
     "test_websocket_scope_grows": "",
     # Transactions
-    "test_a_del_during_another_threads_commit_that_is_text": "",
-    "test_a_read_only_transaction_beside": "",
     "test_a_savepoint_of_a_session_that_is_not_sent_yet": "-rollback",
     "test_a_value_of_a_savepoint_that_is_not_sent_yet": "-False]",
     "test_a_value_of_a_session_that_had_nothing_flushed": "",
     "test_given_a_session_that_will_join_an_open_transaction": "sqlite",
-    "test_one_that_begins_and_commits_around_a_lone_del": "",
-    "test_unclaimed_and_a_function_that_writes_and_a_commit_that_is_text": "",
 }
 
 

@@ -16,6 +16,7 @@ from sqlalchemy import event, select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
+from coherent_cache.errors import InvalidationError
 from coherent_cache.scope import Scope
 from coherent_cache.transaction import Outcome, Transaction, _Level
 
@@ -419,6 +420,37 @@ def test_a_del_during_another_threads_commit_that_is_text(
     assert elsewhere(other) == "new"
 
 
+@pytest.mark.on("mariadb")
+def test_a_del_during_another_threads_ddl(
+    worker: Worker, other: Worker, schedule: Schedule
+) -> None:
+    """A statement before which MariaDB commits, unless it fails."""
+    worker.write("Front", "old")
+    assert elsewhere(other) == "old"
+    with worker.cache_manager.request():
+        connection = worker.engine.connect()
+        connection.execute(page.update().values(text="new"))
+        worker.cache_manager.invalidate("another", connection=connection)
+        contexts = [contextvars.copy_context() for _ in range(2)]
+
+        def create() -> None:
+            connection.execute(text("CREATE TABLE created (id INT)"))
+
+        schedule(
+            """
+            committer  reaches  commit: rows written, not committed
+            deleter    ends
+            reader     ends
+            committer  ends
+            """,
+            deleter=lambda: contexts[0].run(_invalidate, worker),
+            committer=lambda: contexts[1].run(create),
+            reader=lambda: other.read("Front"),
+        )
+        assert elsewhere(other) == "new"
+        connection.close()
+
+
 # 9: a transaction that has failed, and is "committed"
 
 
@@ -427,16 +459,19 @@ def test_a_del_during_another_threads_commit_that_is_text(
 @pytest.mark.parametrize("dels", [False, True])
 def test_commit_of_a_failed_transaction(worker: Worker, way: str, dels: bool) -> None:
     worker.write("Front", "old")
-    with worker.engine.connect() as connection:
+    manager = worker.cache_manager
+    with manager.request(), worker.engine.connect() as connection:
         put(connection, "Front", "new")
         if dels:
             del PageText(worker, "Front").text
+        assert manager.get("k", lambda: connection.scalar(select(page.c.text))) == "new"
         with pytest.raises(DBAPIError):
             connection.execute(text("SELECT 1/0"))
         if way == "commit":
             connection.commit()
         else:
             connection.execute(text("COMMIT"))
+        assert manager.get("k", lambda: connection.scalar(select(page.c.text))) == "old"
     assert worker.read("Front") == "old"
 
 
@@ -460,6 +495,105 @@ def test_a_read_only_transaction_beside(worker: Worker, other: Worker) -> None:
             put(connection, "Front", "new")
             del PageText(worker, "Front").text
         assert reading.execute(select(page)).all()
+        reading.commit()
+        reading.close()
+    assert elsewhere(other) == "new"
+
+
+READ_ONLY = {
+    "postgresql": "SET TRANSACTION READ ONLY",
+    "mariadb": "START TRANSACTION READ ONLY",
+    "sqlite-wal": "PRAGMA query_only=ON",
+}
+
+
+@pytest.mark.on("sqlite-wal", "postgresql", "mariadb")
+@pytest.mark.parametrize("end", ["commit", "text", "log"])
+def test_del_in_a_read_only_transaction_alone(worker: Worker, other: Worker, end: str) -> None:
+    """What it was meant for was committed elsewhere: it is made when the transaction has ended."""
+    kind = worker.database.kind
+    reader = Worker(worker.database, engine=worker.database.engine(pool_size=1, echo=end == "log"))
+    worker.write("Front", "old")
+    assert elsewhere(other) == "old"
+    with reader.engine.connect() as connection:
+        connection.exec_driver_sql(READ_ONLY[kind])
+        connection.execute(select(page)).all()
+        _write_unseen(worker.database, "new")
+        del PageText(reader, "Front").text
+        assert elsewhere(other) == "old"
+        if end == "text":
+            connection.execute(text("COMMIT"))
+        else:
+            connection.commit()
+        if kind == "sqlite-wal":
+            connection.exec_driver_sql("PRAGMA query_only=OFF")
+    assert elsewhere(other) == "new"
+
+
+@pytest.mark.on("postgresql")
+@pytest.mark.parametrize("end", ["commit", "rollback"])
+@pytest.mark.parametrize("way", ["connection", "session", "waiting"])
+def test_del_in_a_transaction_that_is_known_to_read(
+    worker: Worker, other: Worker, way: str, end: str
+) -> None:
+    """SQLAlchemy's execution option: the driver knows, so nothing waits for such a transaction."""
+    engine = worker.engine.execution_options(postgresql_readonly=True)
+    worker.write("Front", "old")
+    assert elsewhere(other) == "old"
+    holder: Any = engine.connect() if way == "connection" else Session(engine)
+    if way != "waiting":
+        holder.execute(select(page)).all()
+    else:
+        holder.begin()
+    _write_unseen(worker.database, "new")
+    del PageText(worker, "Front").text
+    if way == "waiting":
+        holder.execute(select(page)).all()
+        holder.commit() if end == "commit" else holder.rollback()
+    assert elsewhere(other) == "new"
+    holder.commit() if end == "commit" else holder.rollback()
+    holder.close()
+    assert elsewhere(other) == "new"
+
+
+@pytest.mark.on("postgresql")
+def test_a_transaction_that_reads_only_from_now_on(worker: Worker, other: Worker) -> None:
+    """What it has written before is not committed without its keys."""
+    worker.write("Front", "old")
+    assert elsewhere(other) == "old"
+    with worker.engine.begin() as connection:
+        connection.execute(
+            text(
+                "CREATE FUNCTION write_it() RETURNS int LANGUAGE sql AS "
+                "$$ UPDATE page SET text = 'new'; SELECT 1 $$"
+            )
+        )
+    with worker.engine.connect() as connection:
+        connection.execute(text("SELECT write_it()")).all()
+        connection.execute(text("SET TRANSACTION READ ONLY"))
+        del PageText(worker, "Front").text
+        with pytest.raises(InvalidationError, match="read-only"):
+            connection.commit()
+    assert worker.read("Front") == elsewhere(other) == "old"
+
+
+@pytest.mark.on("sqlite-wal")
+@pytest.mark.parametrize("writes_first", [True, False])
+def test_a_transaction_beside_that_is_older(
+    worker: Worker, other: Worker, writes_first: bool
+) -> None:
+    """On SQLite nothing can be written any more on a snapshot that is not the newest."""
+    worker.write("Front", "old")
+    assert elsewhere(other) == "old"
+    with worker.cache_manager.request():
+        reading = worker.engine.connect()
+        reading.exec_driver_sql("BEGIN")
+        reading.execute(select(page)).all()
+        if writes_first:
+            _write_unseen(worker.database, "newer")
+        with worker.engine.begin() as connection:
+            put(connection, "Front", "new")
+            del PageText(worker, "Front").text
         reading.commit()
         reading.close()
     assert elsewhere(other) == "new"
@@ -555,6 +689,26 @@ def test_session_that_was_never_used_beside_an_open_one(
             with block.begin() as connection:
                 connection.execute(page.update().values(text="new"))
         reading.close()  # as the framework does at the end of the request
+    assert elsewhere(other) == "new"
+
+
+@pytest.mark.on("sqlite-wal", "postgresql", "mariadb")
+@pytest.mark.parametrize("end", ["commit", "text"])
+def test_session_that_was_never_used_after_one_that_has_read(
+    worker: Worker, other: Worker, end: str
+) -> None:
+    """The one that carried the key has only read, and ends before the other begins."""
+    worker.write("Front", "old")
+    assert elsewhere(other) == "old"
+    with worker.cache_manager.request():
+        with worker.engine.connect() as reading:
+            reading.execute(select(page)).all()
+            del PageText(worker, "Front").text
+            reading.commit() if end == "commit" else reading.execute(text("COMMIT"))
+        assert elsewhere(other) == "old"
+        with Session(worker.engine) as session:
+            session.execute(page.update().values(text="new"))
+            session.commit()
     assert elsewhere(other) == "new"
 
 

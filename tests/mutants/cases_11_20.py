@@ -163,8 +163,8 @@ MUTANTS = [
     Mutant(
         "session-in-autocommit-waits-for-its-commit",
         "invalidation.py",
-        "[session for session in waiting if not self._commits_by_itself(session)]",
-        "waiting",
+        "[session for session in sessions if not self._commits_by_itself(session)]",
+        "list(sessions)",
         (_19 + "session",),
     ),
     Mutant(
@@ -207,7 +207,7 @@ MUTANTS = [
     Mutant(
         "ddl-makes-clean",
         "effects.py",
-        "            transaction.invalidate(keys)\n            transaction.dirty = True\n",
+        "        transaction.invalidate((*keys, *late))\n        transaction.dirty = True\n",
         "",
         ("test_bad_days.py::test_mariadb_statement_that_may_commit",),
     ),

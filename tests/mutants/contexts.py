@@ -40,8 +40,8 @@ MUTANTS = [
     Mutant(
         "a-del-is-left-to-a-job",
         "invalidation.py",
-        "            carried = bool(near) or any(s in near_sessions for s in waits)\n",
-        "            carried = bool(targets) or bool(waiting)\n",
+        "        carried = bool(near) or any(s in near_sessions for s in waits)\n",
+        "        carried = bool(targets) or bool(waiting)\n",
         BESIDE,
     ),
     Mutant(

@@ -67,7 +67,7 @@ MUTANTS = [
     ),
     Mutant(
         "what-cannot-be-invalidated-again-fails-the-commit",
-        "watch.py",
+        "core.py",
         "        except (DBAPIError, CacheError):  # the COMMIT",
         "        except ZeroDivisionError:  # the COMMIT",
         (f"{CASE_14}what_came_during_a_commit_cannot_be_invalidated_again",),

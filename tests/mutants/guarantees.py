@@ -115,8 +115,8 @@ MUTANTS = [
     Mutant(
         "the-view-is-not-told-of-a-del",
         "invalidation.py",
-        "            view.forget(keys)\n        if not carried:",
-        "            pass\n        if not carried:",
+        "            view.forget(keys)\n        if not put.carried:",
+        "            pass\n        if not put.carried:",
         _tests(G03, "g03_in_the_transaction_and_after_it"),
     ),
     Mutant(
@@ -198,8 +198,8 @@ MUTANTS = [
     Mutant(
         "a-ledger-that-cannot-be-written-is-no-error",
         "writing.py",
-        "        except DBAPIError as error:\n            if error.connection_invalidated",
-        "        except Exception as error:\n            return\n            if error.connection_invalidated",
+        "        except (DBAPIError, InvalidationError) as error:\n",
+        "        except Exception as error:\n            return\n",
         _tests(G04, "g04_the_invalidations_cannot_be_written[sqlite-wal]"),
     ),
     Mutant(
@@ -623,7 +623,7 @@ MUTANTS = [
     Mutant(
         "a-retried-write-lost-its-del",
         "transaction.py",
-        "        if pending and outcome is Outcome.COMMITTED and self.scope is not None:\n",
+        "        if pending and outcome is Outcome.COMMITTED and self.scope is not None and self.dirty:\n",
         "        if pending and self.scope is not None:\n",
         ("test_finding_transactions.py::test_session_that_was_never_used_and_rolls_back_first",),
     ),
@@ -637,8 +637,8 @@ MUTANTS = [
     Mutant(
         "a-del-beside-an-open-transaction-forgets-the-others",
         "invalidation.py",
-        "connections, sessions = scope.near_connections(self._core), near_sessions\n",
-        "pass\n",
+        "True, scope.near_connections(self._core), near_sessions)\n",
+        "True, (), ())\n",
         ("test_finding_transactions.py::test_one_that_has_not_begun_beside_an_open_one",),
     ),
     Mutant(
@@ -669,7 +669,7 @@ MUTANTS = [
     Mutant(
         "a-request-is-told-of-its-keys-in-anothers-transaction-beside-its-own",
         "invalidation.py",
-        "                elif not near:\n",
+        "                elif not put.near:\n",
         "                else:\n",
         (
             "test_finding_transactions.py"
