@@ -47,9 +47,9 @@ def in_transaction(dialect: Dialect, dbapi_connection: Any) -> bool | None:
 def has_failed(dialect: Dialect, dbapi_connection: Any) -> bool:
     """Whether the transaction has failed and its COMMIT will be a ROLLBACK (PostgreSQL, where the
     driver knows)."""
-    raw = driver_connection(dbapi_connection)
     if dialect.name != "postgresql":
         return False
+    raw = driver_connection(dbapi_connection)
     try:
         status = raw.pgconn if dialect.driver == "psycopg" else raw.info
         return int(status.transaction_status) == 3  # INERROR

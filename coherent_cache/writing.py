@@ -155,7 +155,8 @@ class LedgerWriter:
         if is_of_a_read_only_transaction(self._dialect, cause):
             return True
         return (
-            can_write_nothing(self._dialect, cause)
+            transaction.executed
+            and can_write_nothing(self._dialect, cause)
             and not probe(self._dialect, dbapi_connection, transaction).written
         )
 

@@ -391,9 +391,15 @@ def test_a_del_after_a_commit_that_is_text(worker: Worker, other: Worker, in_req
 
 
 @pytest.mark.on("postgresql", "mariadb")
+@pytest.mark.parametrize("where", ["commit: rows written, not committed", "it is not sent"])
 def test_a_del_during_another_threads_commit_that_is_text(
-    worker: Worker, other: Worker, schedule: Schedule, monkeypatch: pytest.MonkeyPatch
+    worker: Worker, other: Worker, schedule: Schedule, where: str
 ) -> None:
+    @event.listens_for(worker.engine, "do_execute")
+    def do_execute(cursor: Any, statement: str, parameters: Any, context: Any) -> None:
+        if statement == "COMMIT":
+            schedule.at("it is not sent")
+
     worker.write("Front", "old")
     assert elsewhere(other) == "old"
     with worker.cache_manager.request():
@@ -406,8 +412,8 @@ def test_a_del_during_another_threads_commit_that_is_text(
             connection.execute(text("COMMIT"))
 
         schedule(
-            """
-            committer  reaches  commit: rows written, not committed
+            f"""
+            committer  reaches  {where}
             deleter    ends
             reader     ends
             committer  ends

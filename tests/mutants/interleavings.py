@@ -294,8 +294,8 @@ MUTANTS = [
         "a-read-only-transaction-fails",
         "writing.py",
         "        if is_of_a_read_only_transaction(self._dialect, cause):\n            return True\n"
-        "        return (\n            can_write",
-        "        return False\n        return (\n            can_write",
+        "        return (\n            transaction.executed\n            and can_write",
+        "        return False\n        return (\n            transaction.executed\n            and can_write",
         (
             "test_bad_input.py::test_del_in_a_read_only_transaction",
             f"{TRANSACTIONS}a_transaction_beside_that_is_older",
