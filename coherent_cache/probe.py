@@ -28,7 +28,7 @@ _POSTGRESQL = (
 def probe(dialect: Dialect, dbapi_connection: Any, transaction: Transaction) -> Probe:
     """Ask the driver or the server; where there is no answer, assume the worst."""
     if is_autocommit(dialect, dbapi_connection):
-        # On SQLite a statement that has not ended keeps its snapshot, see `Effects.confirm_label`.
+        # On SQLite a statement that has not ended keeps its snapshot, see `Labels.confirm_label`.
         return Probe(written=False, statement_snapshots=dialect.name != "sqlite")
     open_there = in_transaction(dialect, dbapi_connection)
     if dialect.name == "postgresql":

@@ -32,6 +32,7 @@ from .drivers import (
 )
 from .effects import Effects
 from .greenlets import current_owner, in_greenlet, wait_in_greenlet
+from .labels import Labels
 from .ledger import Execute
 from .load import load_under_way
 from .points import point
@@ -88,7 +89,8 @@ class EngineWatch:
             weakref.WeakKeyDictionary()
         )
         self._writer = LedgerWriter(core, engine)
-        self._effects = Effects(core, self._dialect, self._writer, replica=replica)
+        self._labels = Labels(core, self._dialect, replica=replica)
+        self._effects = Effects(core, self._dialect, self._writer)
         self._listen()
 
     def _listen(self) -> None:
@@ -261,7 +263,7 @@ class EngineWatch:
         effect = effect_of(statement, self._dialect.name)
         self._effects.notice_silent_end(transaction, dbapi_connection)
         begins = effect.kind is Kind.BEGIN
-        label = self._effects.label_snapshot(transaction, dbapi_connection, begins=begins)
+        label = self._labels.label_snapshot(transaction, dbapi_connection, begins=begins)
         if begins:
             transaction.locked = bool(effect.name)
             return
@@ -270,7 +272,7 @@ class EngineWatch:
         transaction.note_user(current_owner())
         load = load_under_way()
         if load is not None:
-            confirmed = self._effects.confirm_label(load, transaction, dbapi_connection, label)
+            confirmed = self._labels.confirm_label(load, transaction, dbapi_connection, label)
             load.touch(transaction, confirmed)
         if effect.kind is not Kind.READ:
             if effect.kind in _WRITING:

@@ -261,7 +261,7 @@ MUTANTS = [
     ),
     Mutant(
         "snapshot-of-the-drivers-cursor",
-        "effects.py",
+        "labels.py",
         "if transaction.label is None and self._has_begun(transaction, dbapi_connection):",
         "if False:",
         (
@@ -279,7 +279,7 @@ MUTANTS = [
     ),
     Mutant(
         "replica-ignored",
-        "effects.py",
+        "labels.py",
         "        if self._replica or transaction.is_of_the_past:\n            return -1",
         "        if transaction.is_of_the_past:\n            return -1",
         (f"{C06}::test_case_06_replica_is_never_shared",),

@@ -299,14 +299,14 @@ MUTANTS = [
     ),
     Mutant(
         "a-begin-is-labelled-without-a-look",
-        "effects.py",
+        "labels.py",
         "            if self._core.ledger.early_check or begins:\n",
         "            if self._core.ledger.early_check:\n",
         _tests(G06, "g06_what_is_read_in_a_transaction_that_began_by_begin_is_kept"),
     ),
     Mutant(
         "a-snapshot-is-as-new-as-the-first-statement-that-is-seen",
-        "effects.py",
+        "labels.py",
         "            transaction.label = transaction.born\n",
         "            transaction.label = self._core.store.label\n",
         (

@@ -12,7 +12,7 @@ TRANSACTIONS = "interleavings/test_transactions.py::test_"
 MUTANTS = [
     Mutant(
         "a-select-that-has-not-ended-keeps-nothing",
-        "effects.py",
+        "labels.py",
         "            return label if self._core.access.shows_what_is_known(execute) else -1\n",
         "            return label\n",
         (f"{FILES}a_select_beside_one_that_has_not_ended",),
