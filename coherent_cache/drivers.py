@@ -47,14 +47,24 @@ def in_transaction(dialect: Dialect, dbapi_connection: Any) -> bool | None:
 def has_failed(dialect: Dialect, dbapi_connection: Any) -> bool:
     """Whether the transaction has failed and its COMMIT will be a ROLLBACK (PostgreSQL, where the
     driver knows)."""
+    return _status(dialect, dbapi_connection) == 3  # INERROR
+
+
+def is_busy(dialect: Dialect, dbapi_connection: Any) -> bool:
+    """Whether a statement is under way on the connection, which another thread uses, so that a
+    question would wait for it (PostgreSQL, where the driver knows)."""
+    return _status(dialect, dbapi_connection) == 1  # ACTIVE
+
+
+def _status(dialect: Dialect, dbapi_connection: Any) -> int | None:
+    """libpq's transaction status."""
     if dialect.name != "postgresql":
-        return False
+        return None
     raw = driver_connection(dbapi_connection)
     try:
-        status = raw.pgconn if dialect.driver == "psycopg" else raw.info
-        return int(status.transaction_status) == 3  # INERROR
+        return int((raw.pgconn if dialect.driver == "psycopg" else raw.info).transaction_status)
     except (AttributeError, TypeError, ValueError):
-        return False
+        return None
 
 
 def last_result(dbapi_connection: Any) -> Any:

@@ -15,7 +15,13 @@ from typing import Any
 from sqlalchemy.engine import Dialect
 from sqlalchemy.exc import DBAPIError
 
-from .drivers import cursor_execute, driver_connection, in_transaction, is_autocommit
+from .drivers import (
+    cursor_execute,
+    driver_connection,
+    in_transaction,
+    is_autocommit,
+    is_busy,
+)
 from .libpq import ask_in_transaction
 from .transaction import Probe, Transaction
 
@@ -34,6 +40,9 @@ def probe(dialect: Dialect, dbapi_connection: Any, transaction: Transaction) -> 
     if dialect.name == "postgresql":
         if open_there is False:
             return Probe(written=transaction.dirty, statement_snapshots=True)
+        if is_busy(dialect, dbapi_connection):
+            # Not ours to wait for.  (Test: test_a_retriever_that_leaves_a_thread_with_a_statement.)
+            return Probe(written=True, statement_snapshots=False)
         try:
             rows: Any = ask_in_transaction(dialect, dbapi_connection, _POSTGRESQL.encode())
             if rows is None:
@@ -44,9 +53,13 @@ def probe(dialect: Dialect, dbapi_connection: Any, transaction: Transaction) -> 
             return Probe(written=True, statement_snapshots=False)
         return Probe(bool(written), bool(statement_snapshots))
     if dialect.name == "sqlite" and open_there is not None:
-        changes = total_changes(dbapi_connection)
+        before = transaction.changes_before  # negative: unknown
+        wrote = total_changes(dbapi_connection) != before
+        # Also if it is not open any more: it was ended by the driver's own means, and what was read
+        # in it may be undone.  (Test: test_a_retriever_that_undoes_what_it_has_read.)
+        ended = wrote and before >= 0 and not open_there
         return Probe(
-            written=open_there and (transaction.dirty or changes != transaction.changes_before),
+            written=ended or (open_there and (transaction.dirty or wrote)),
             statement_snapshots=False,
         )
     return Probe(written=transaction.dirty, statement_snapshots=False)

@@ -13,8 +13,6 @@ HOLES = {
     "test_two_files_are_not_committed_at_once": "",
     "test_two_files_become_visible_one_after_the_other": "",
     # Reading
-    "test_a_retriever_that_leaves_a_thread_with_a_statement": "postgresql",
-    "test_a_retriever_that_undoes_what_it_has_read": "sqlite-wal-driver",
     "test_a_value_of_another_thread_instead_of_ones_own": "",
     "test_a_value_of_two_transactions": "-two ",
     "test_an_instance_that_equals_another_ones": "",

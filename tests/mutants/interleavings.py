@@ -344,6 +344,20 @@ MUTANTS = [
         (f"{TRANSACTIONS}commit_of_a_failed_transaction",),
     ),
     Mutant(
+        "what-the-driver-has-rolled-back-is-kept",
+        "probe.py",
+        "        ended = wrote and before >= 0 and not open_there\n",
+        "        ended = False\n",
+        (f"{READING}a_retriever_that_undoes_what_it_has_read",),
+    ),
+    Mutant(
+        "a-load-waits-for-a-statement-that-was-left",
+        "probe.py",
+        "        if is_busy(dialect, dbapi_connection):\n",
+        "        if False:\n",
+        (f"{READING}a_retriever_that_leaves_a_thread_with_a_statement",),
+    ),
+    Mutant(
         "a-cancelled-close-closes-nothing",
         "side.py",
         "            finally:\n                # Not through",
