@@ -51,8 +51,9 @@ class Effects:
         elif kind is Kind.RELEASE:
             if transaction.commits(name):
                 self._writer.write(transaction, pooled)
-                transaction.restart(Outcome.UNKNOWN)
-            transaction.release(name)
+                transaction.ending = partial(self._has_committed, transaction)
+            else:
+                transaction.release(name)
         elif kind is Kind.ROLLBACK_TO:
             transaction.rollback_to(name)
         elif kind is Kind.PREPARE:
@@ -74,7 +75,7 @@ class Effects:
         elif kind is Kind.ROLLBACK:
             transaction.restart(Outcome.ROLLED_BACK)
 
-    def _has_committed(self, transaction: Transaction, label: int) -> None:
+    def _has_committed(self, transaction: Transaction, label: int | None = None) -> None:
         """The statement has run that commits *transaction*.
 
         Not before it: what another thread of the request invalidates meanwhile is made at once, and
@@ -82,7 +83,8 @@ class Effects:
         """
         only_reads = transaction.only_reads
         late = transaction.restart(Outcome.UNKNOWN)
-        transaction.label = label
+        if label is not None:
+            transaction.label = label
         if late:
             self._core.invalidate_late(late, must=only_reads)
 

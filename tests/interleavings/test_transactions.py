@@ -536,6 +536,23 @@ def test_del_in_a_read_only_transaction_alone(worker: Worker, other: Worker, end
     assert elsewhere(other) == "new"
 
 
+@pytest.mark.on("sqlite-wal")
+def test_del_in_a_savepoint_that_is_a_read_only_transaction(worker: Worker, other: Worker) -> None:
+    worker.write("Front", "old")
+    assert elsewhere(other) == "old"
+    with worker.engine.connect() as connection:
+        connection.execution_options(isolation_level="AUTOCOMMIT")
+        savepoint = connection.begin_nested()
+        connection.exec_driver_sql(READ_ONLY["sqlite-wal"])
+        connection.execute(select(page)).all()
+        _write_unseen(worker.database, "new")
+        del PageText(worker, "Front").text
+        assert elsewhere(other) == "old"
+        savepoint.commit()
+        connection.exec_driver_sql("PRAGMA query_only=OFF")
+        assert elsewhere(other) == "new"
+
+
 @pytest.mark.on("postgresql")
 @pytest.mark.parametrize("end", ["commit", "rollback"])
 @pytest.mark.parametrize("way", ["connection", "session", "waiting"])

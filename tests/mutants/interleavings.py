@@ -251,8 +251,8 @@ MUTANTS = [
     Mutant(
         "what-came-during-a-commit-that-is-text-is-lost",
         "effects.py",
-        "        transaction.label = label\n        if late:\n",
-        "        transaction.label = label\n        if False:\n",
+        "            transaction.label = label\n        if late:\n",
+        "            transaction.label = label\n        if False:\n",
         (f"{TRANSACTIONS}a_del_during_another_threads_commit_that_is_text",),
     ),
     Mutant(
@@ -356,6 +356,13 @@ MUTANTS = [
         "        if is_busy(dialect, dbapi_connection):\n",
         "        if False:\n",
         (f"{READING}a_retriever_that_leaves_a_thread_with_a_statement",),
+    ),
+    Mutant(
+        "a-savepoint-that-commits-has-nothing-left",
+        "effects.py",
+        "                transaction.ending = partial(self._has_committed, transaction)\n",
+        "                transaction.restart(Outcome.UNKNOWN)\n",
+        (f"{TRANSACTIONS}del_in_a_savepoint_that_is_a_read_only_transaction",),
     ),
     Mutant(
         "a-cancelled-close-closes-nothing",
