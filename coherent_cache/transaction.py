@@ -464,6 +464,9 @@ class Transaction:
         levels = self._levels
         pending = frozenset().union(*[level.pending for level in levels])
         late = frozenset[str]() if self.taken is None else pending.difference(self.taken)
+        # Not one that has only read: the write is in another, which may come.
+        # (Test: test_session_that_was_never_used_after_one_that_has_read.)
+        claims = outcome is Outcome.COMMITTED and self.dirty
         values: Entries = {}
         if outcome is Outcome.COMMITTED:
             for level in levels:
@@ -475,9 +478,7 @@ class Transaction:
         self._begin_anew()
         if pending and outcome is not Outcome.ROLLED_BACK:
             self.manager.access.committed(len(pending))
-        if pending and outcome is Outcome.COMMITTED and self.scope is not None and self.dirty:
-            # Not by one that has only read: the write is in another, which may come.
-            # (Test: test_session_that_was_never_used_after_one_that_has_read.)
+        if pending and claims and self.scope is not None:
             self.scope.claim(self.manager, pending - late)
         for view, keys in self._views.items():
             concerned = pending if keys is None else pending & keys

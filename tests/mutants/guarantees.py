@@ -623,7 +623,7 @@ MUTANTS = [
     Mutant(
         "a-retried-write-lost-its-del",
         "transaction.py",
-        "        if pending and outcome is Outcome.COMMITTED and self.scope is not None and self.dirty:\n",
+        "        if pending and claims and self.scope is not None:\n",
         "        if pending and self.scope is not None:\n",
         ("test_finding_transactions.py::test_session_that_was_never_used_and_rolls_back_first",),
     ),

@@ -279,8 +279,8 @@ MUTANTS = [
     Mutant(
         "who-has-only-read-claims",
         "transaction.py",
-        "self.scope is not None and self.dirty:\n",
-        "self.scope is not None:\n",
+        "outcome is Outcome.COMMITTED and self.dirty\n",
+        "outcome is Outcome.COMMITTED\n",
         (f"{TRANSACTIONS}session_that_was_never_used_after_one_that_has_read",),
     ),
     Mutant(
