@@ -336,9 +336,9 @@ class EngineWatch:
             self._settle_load(transaction, dbapi_connection)
             self._effects.notice_silent_end(transaction, dbapi_connection)
             return False
-        transaction.has_failed = has_failed(self._dialect, dbapi_connection)
         try:
             self._lend_no_more(transaction)
+            transaction.has_failed = has_failed(self._dialect, dbapi_connection)
             self._settle_load(transaction, dbapi_connection)
             self._claim_if_written(transaction)
             return self._writer.write_at_the_commit(transaction, pooled, alone=plain)
