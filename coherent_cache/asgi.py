@@ -3,7 +3,7 @@
 The view lasts until the application's coroutine ends: streaming bodies and Starlette's background
 tasks are part of it.  Tasks and pool threads that it starts have copies of its context and share
 the view, and the request's scope: a ``del`` in one thread finds the session that was opened in
-another.
+another.  An application that is mounted in another one takes part in its request (`mounting`).
 
 A websocket and the lifespan have no view: they last as long as the client or the process, and
 would see a frozen world.  There each read of a cached attribute looks at the ledger; a handler
@@ -16,8 +16,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, TypeAlias
 
 from .manager import CacheManager
-from .scope import open_scope, open_view
-from .view import View
+from .mounting import open_request
 
 Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
@@ -52,12 +51,12 @@ class CacheMiddleware:
         if scope["type"] == "http":
             manager = self._manager
             found = manager if isinstance(manager, CacheManager) else manager()
-            with open_view(found.core, View(), request=True):
+            with open_request(scope, found.core):
                 await self._app(scope, receive, send)
         elif scope["type"] == "websocket":
             # No view, but one scope for its tasks and pool threads: without it a `del` would
             # not find a session opened in another of them, and be made before the commit.
-            with open_scope():
+            with open_request(scope):
                 await self._app(scope, receive, send)
         else:
             # Background tasks that start in the lifespan are each on their own.

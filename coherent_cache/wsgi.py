@@ -16,8 +16,7 @@ from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from .manager import CacheManager
-from .scope import open_view
-from .view import View
+from .mounting import open_request
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -50,7 +49,8 @@ class CacheMiddleware:
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Serve one request."""
         manager = self._manager
-        request = _Request(manager if isinstance(manager, CacheManager) else manager())
+        found = manager if isinstance(manager, CacheManager) else manager()
+        request = _Request(found, environ)
         try:
             body = request.run(self._app, environ, start_response)
         except BaseException:
@@ -63,11 +63,13 @@ class CacheMiddleware:
 
 
 class _Request:
-    """A context of its own, with a view open in it."""
+    """A context of its own, with a view open in it: of an application that is mounted in another
+    one, that one's (`mounting`)."""
 
-    def __init__(self, manager: CacheManager) -> None:
+    def __init__(self, manager: CacheManager, environ: WSGIEnvironment) -> None:
         self._context = copy_context()
-        self._view = open_view(manager.core, View(), request=True)
+        # a2wsgi hands the ASGI scope on, to a WSGI application that is mounted there.
+        self._view = open_request(environ.get("asgi.scope", environ), manager.core)
         self._context.run(self._view.__enter__)
 
     def run(self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:

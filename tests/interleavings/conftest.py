@@ -23,7 +23,6 @@ HOLES = {
     "test_del_after_the_commit_beside_a_reader": "",
     "test_event_loops_are_let_go": "-2",
     "test_gather_in_a_retriever_loads_twice": "",
-    "test_mounted_application_with_its_own_middleware": "",
     "test_two_threads_of_a_request_one_connection": "mariadb",
     "test_websocket_scope_grows": "",
     # Transactions

@@ -8,6 +8,7 @@ import time
 from contextlib import suppress
 from contextvars import copy_context
 from typing import Any
+from wsgiref.util import setup_testing_defaults
 
 import pytest
 from sqlalchemy import select, text
@@ -19,6 +20,7 @@ from coherent_cache.errors import ConfigurationError
 from coherent_cache.greenlets import wait_in_greenlet
 
 from ..test_async import AsyncWorker, insert, run
+from ..web.server import get
 from ..workers import Worker, page
 
 quick = pytest.mark.on("sqlite-wal")
@@ -318,6 +320,257 @@ def test_mounted_application_with_its_own_middleware(worker: Worker, other: Work
 
     asyncio.run(CacheMiddleware(outer, worker.cache_manager)({"type": "http"}, None, None))  # type: ignore
     assert len(set(seen)) == 1, seen
+
+
+@quick
+@pytest.mark.parametrize("handed_on", ["itself", "a copy"])
+def test_mounted_in_starlette(worker: Worker, other: Worker, handed_on: str) -> None:
+    """Also where a thread has the copy of the context, and only for the request's time."""
+    from starlette.applications import Starlette
+    from starlette.requests import Request
+    from starlette.responses import PlainTextResponse
+    from starlette.routing import Mount, Route
+
+    from coherent_cache.asgi import CacheMiddleware
+
+    seen: list[Any] = []
+    scopes: list[Any] = []
+
+    def endpoint(request: Request) -> PlainTextResponse:  # in a thread of a pool
+        seen.append(worker.wiki.names)
+        return PlainTextResponse("")
+
+    inner = Starlette(routes=[Route("/", endpoint)])
+    inner.add_middleware(CacheMiddleware, manager=worker.cache_manager)
+    outer = Starlette(routes=[Mount("/in", inner)])
+
+    async def reads_first(scope: Any, receive: Any, send: Any) -> None:
+        seen.append(worker.wiki.names)
+        in_thread(lambda: other.write("A", ""))
+        if handed_on == "a copy":
+            scope = dict(scope)
+        scopes.append(scope)
+        await outer(scope, receive, send)
+        seen.append(worker.wiki.names)
+
+    async def main() -> None:
+        await get(CacheMiddleware(reads_first, worker.cache_manager), "/in/")
+        assert seen == [frozenset()] * 3
+        # What is left of the request opens nothing, and is no other request.
+        await inner({**scopes[0], "path": "/"}, receive, send)
+        assert seen[3:] == [{"A"}]
+
+    async def receive() -> Any:
+        return {"type": "http.request"}
+
+    async def send(message: Any) -> None:
+        pass
+
+    asyncio.run(main())
+
+
+def wsgi_environ() -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    setup_testing_defaults(found)
+    return found
+
+
+def start_response(*_: Any) -> Any:
+    return None
+
+
+@quick
+@pytest.mark.parametrize("inner_closes", ["early", "with the outer one"])
+@pytest.mark.parametrize("mounted_in", ["wsgi", "asgi"])
+def test_mounted_wsgi_that_streams(
+    worker: Worker, other: Worker, inner_closes: str, mounted_in: str
+) -> None:
+    from coherent_cache.asgi import CacheMiddleware as Asgi
+    from coherent_cache.wsgi import CacheMiddleware
+
+    def inner(environ: Any, start_response: Any) -> Any:
+        yield worker.wiki.names
+        yield worker.wiki.names
+
+    mounted = CacheMiddleware(inner, worker.cache_manager)
+
+    def outer(environ: Any, start_response: Any) -> Any:
+        yield worker.wiki.names
+        in_thread(lambda: other.write("A", ""))
+        body = mounted(environ, start_response)
+        yield from body
+        if inner_closes == "early":
+            body.close()  # type: ignore[attr-defined]
+        yield worker.wiki.names
+        body.close()  # type: ignore[attr-defined]
+
+    environ = wsgi_environ()
+    if mounted_in == "wsgi":
+        body = CacheMiddleware(outer, worker.cache_manager)(environ, start_response)
+        seen = list(body)
+        body.close()  # type: ignore[attr-defined]
+    else:
+        seen = []
+
+        async def bridge(scope: Any, receive: Any, send: Any) -> None:  # as a2wsgi is one
+            environ["asgi.scope"] = scope
+            context = copy_context()
+            in_thread(lambda: context.run(lambda: seen.extend(outer(environ, start_response))))
+
+        asyncio.run(Asgi(bridge, worker.cache_manager)({"type": "http"}, None, None))  # type: ignore
+    assert seen == [frozenset()] * 4
+    # The next request, of a server that uses its environment again.
+    assert list(mounted(environ, start_response)) == [{"A"}] * 2
+    assert worker.cache_manager.view is None
+
+
+@quick
+@pytest.mark.parametrize("kind", ["asgi", "wsgi"])
+def test_mounted_with_another_manager(worker: Worker, other: Worker, kind: str) -> None:
+    """Each manager has a view of its own, and one only."""
+    from coherent_cache.asgi import CacheMiddleware as Asgi
+    from coherent_cache.wsgi import CacheMiddleware as Wsgi
+
+    views: list[Any] = []
+    managers = [worker.cache_manager, other.cache_manager, worker.cache_manager]
+
+    def note() -> None:
+        views.append((worker.cache_manager.view, other.cache_manager.view))
+
+    def wsgi(inner: Any) -> Any:
+        def application(environ: Any, start_response: Any) -> Any:
+            note()
+            found = inner(environ, start_response) if inner else []
+            note()
+            return found
+
+        return application
+
+    def asgi(inner: Any) -> Any:
+        async def application(scope: Any, receive: Any, send: Any) -> None:
+            note()
+            if inner:
+                await inner(scope, receive, send)
+            note()
+
+        return application
+
+    application: Any = None
+    for manager in managers:
+        if kind == "wsgi":
+            application = Wsgi(wsgi(application), manager)
+        else:
+            application = Asgi(asgi(application), manager)
+    if kind == "wsgi":
+        application(wsgi_environ(), start_response)
+    else:
+        asyncio.run(application({"type": "http"}, None, None))
+    (a, none), (_, b), innermost, *after = views
+    assert a is not None and none is None and b is not None
+    assert innermost == (a, b)
+    assert after == [(a, b), (a, b), (a, None)]
+
+
+@quick
+def test_mounted_websocket(worker: Worker, other: Worker) -> None:
+    """One scope: what the inner application has begun is found by the outer one's `del`."""
+    from coherent_cache.asgi import CacheMiddleware
+
+    seen: list[Any] = []
+    began, invalidated = asyncio.Event(), asyncio.Event()
+
+    async def inner(scope: Any, receive: Any, send: Any) -> None:
+        session = Session(worker.engine)
+        session.execute(page.insert().values(name="A", text="", version=0))
+        began.set()
+        await invalidated.wait()
+        seen.append(in_thread(lambda: other.wiki.names))
+        session.commit()
+
+    mounted = CacheMiddleware(inner, worker.cache_manager)
+
+    async def outer(scope: Any, receive: Any, send: Any) -> None:
+        task = asyncio.create_task(mounted(scope, receive, send))
+        await began.wait()
+        del worker.wiki.names
+        invalidated.set()
+        await task
+        assert worker.cache_manager.view is None
+
+    application = CacheMiddleware(outer, worker.cache_manager)
+    asyncio.run(application({"type": "websocket"}, None, None))  # type: ignore
+    assert seen == [frozenset()]
+    assert other.wiki.names == {"A"}
+
+
+@quick
+@pytest.mark.parametrize("kind", ["asgi", "wsgi"])
+def test_mounted_is_not_what_a_test_client_asks_for(
+    worker: Worker, other: Worker, kind: str
+) -> None:
+    """A request that is made in the middle of another one is one of its own."""
+    from coherent_cache.asgi import CacheMiddleware as Asgi
+    from coherent_cache.wsgi import CacheMiddleware as Wsgi
+
+    seen: list[Any] = []
+
+    async def asgi(scope: Any, receive: Any, send: Any) -> None:
+        seen.append(worker.wiki.names)
+        if len(seen) == 1:
+            in_thread(lambda: other.write("A", ""))
+            await Asgi(asgi, worker.cache_manager)({"type": "http"}, receive, send)
+            seen.append(worker.wiki.names)
+
+    def wsgi(environ: Any, start_response: Any) -> Any:
+        seen.append(worker.wiki.names)
+        if len(seen) == 1:
+            in_thread(lambda: other.write("A", ""))
+            Wsgi(wsgi, worker.cache_manager)(wsgi_environ(), start_response)
+            seen.append(worker.wiki.names)
+        return []
+
+    if kind == "asgi":
+        asyncio.run(Asgi(asgi, worker.cache_manager)({"type": "http"}, None, None))  # type: ignore
+    else:
+        Wsgi(wsgi, worker.cache_manager)(wsgi_environ(), start_response)
+    assert seen == [frozenset(), {"A"}, frozenset()]
+
+
+@quick
+def test_mounted_flask_applications(worker: Worker, other: Worker) -> None:
+    """Two applications with one manager; each stream finds its own application afterwards."""
+    from flask import Flask
+    from werkzeug.test import Client
+
+    from coherent_cache.flask import CoherentCache, _serving
+
+    outer, inner = Flask("outer"), Flask("inner")
+    cache = CoherentCache(manager=worker.cache_manager)
+    cache.init_app(inner)
+    written = ["B", "A"]
+
+    def body(app: Flask, inside: Any = ()) -> Any:
+        assert _serving.get() is app
+        yield f"{','.join(worker.wiki.names)};"
+        yield from inside
+        assert _serving.get() is app
+        yield f"{','.join(worker.wiki.names)};"
+
+    @inner.get("/names")
+    def names() -> Any:
+        in_thread(lambda: other.write(written.pop(), ""))
+        return inner.response_class(body(inner))
+
+    def dispatch(environ: Any, start_response: Any) -> Any:
+        _ = worker.wiki.names
+        inside = inner.wsgi_app(environ, lambda *_: start_response)
+        start_response("200 OK", [])
+        return (text.encode() for text in body(outer, (part.decode() for part in inside)))
+
+    outer.wsgi_app = dispatch  # type: ignore[method-assign]
+    cache.init_app(outer)
+    assert Client(outer.wsgi_app).get("/names").text == ";;;;"
+    assert Client(outer.wsgi_app).get("/names").text == "A;A;A;A;"
 
 
 # 8. cancelled while the ledger's own connection is opened (SQLite)

@@ -429,4 +429,38 @@ MUTANTS = [
         "            if not transaction.is_at_hand():\n",
         (f"{TASKS}a_task_that_begins_to_read_during_the_commit",),
     ),
+    Mutant(
+        "a-mounted-application-has-a-request-of-its-own",
+        "mounting.py",
+        "        if scopes and self._here() in scopes:\n",
+        "        if False:\n",
+        (
+            f"{TASKS}mounted_application_with_its_own_middleware",
+            f"{TASKS}mounted_in_starlette",
+            f"{TASKS}mounted_wsgi_that_streams",
+            f"{TASKS}mounted_websocket",
+            f"{TASKS}mounted_flask_applications",
+        ),
+    ),
+    Mutant(
+        "whatever-runs-in-a-request-is-mounted",
+        "mounting.py",
+        "        scopes = [mark.scope for reference in marks if (mark := reference()) is not None]\n",
+        "        scopes = [getattr(self._here(), 'parent', None), self._here()]\n",
+        (f"{TASKS}mounted_is_not_what_a_test_client_asks_for",),
+    ),
+    Mutant(
+        "mounted-anywhere-is-mounted-here",
+        "mounting.py",
+        "        if scopes and self._here() in scopes:\n",
+        "        if scopes:\n",
+        (f"{TASKS}mounted_with_another_manager",),
+    ),
+    Mutant(
+        "wsgi-mounted-in-asgi-has-a-request-of-its-own",
+        "wsgi.py",
+        'environ.get("asgi.scope", environ)',
+        "environ",
+        (f"{TASKS}mounted_wsgi_that_streams[sqlite-wal-asgi-early]",),
+    ),
 ]

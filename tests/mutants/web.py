@@ -128,8 +128,8 @@ MUTANTS = [
     Mutant(
         "asgi-no-view",
         "asgi.py",
-        "            with open_view(found.core, View(), request=True):",
-        "            with open_scope():",
+        "            with open_request(scope, found.core):",
+        "            with open_request(scope):",
         (
             f"{_ASGI}::test_case_13_streaming_body_sees_one_view",
             f"{_ASGI}::test_requests_in_one_loop_have_their_own_views",
@@ -137,9 +137,9 @@ MUTANTS = [
     ),
     Mutant(
         "asgi-no-scope-of-the-request",
-        "asgi.py",
-        "            with open_view(found.core, View(), request=True):",
-        "            with open_view(found.core, View(), request=False):",
+        "mounting.py",
+        "open_view(self._core, view, request=True)",
+        "open_view(self._core, view, request=False)",
         (
             f"{_ASGI}::test_case_14_threads_of_a_pool_share_the_requests_transaction",
             f"{_ASGI}::test_case_14_threads_of_a_pool_that_are_certainly_two",
