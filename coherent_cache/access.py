@@ -19,7 +19,14 @@ from .drivers import cursor_execute
 from .errors import CacheError, ConfigurationError, SynchronousUseError
 from .explain import explain
 from .freshness import Freshness, LastLook, OneHost, Strict
-from .greenlets import Mutex, current_owner, in_greenlet, spawn, wait_in_greenlet
+from .greenlets import (
+    Mutex,
+    closed_loops,
+    current_owner,
+    in_greenlet,
+    spawn,
+    wait_in_greenlet,
+)
 from .ledger import Execute, LaneHolder, Ledger, all_generations, generations
 from .listener import listener_for
 from .points import point
@@ -114,6 +121,11 @@ class _Connections:
     def close_if_idle(self) -> None:
         self.reader.close_if_idle()
         self._mutex.run_if_free(self._writer.close)
+
+    def succeed(self, before: _Connections) -> None:
+        """Take the place of *before*, whose event loop is closed."""
+        self.reader.succeed(before.reader)
+        before._writer.cut_off()
 
     def abandon(self) -> None:
         self.reader.abandon()
@@ -363,7 +375,7 @@ class LedgerAccess:
 
     def after_fork(self) -> None:
         """Leave the parent's connections alone; open others when needed."""
-        for connections in (self._connections, *self._by_loop.values()):
+        for connections in self._all_connections():
             connections.abandon()
         self.last_look.forget()
         if self._listener is not None:
@@ -382,8 +394,13 @@ class LedgerAccess:
         return sum(reader.seconds for reader in self._readers())
 
     def _readers(self) -> list[Reader | MemoryReader]:
-        beside = [c.reader for c in (self._connections, *self._by_loop.values())]
-        return [*beside, self._memory_reader]
+        return [*(c.reader for c in self._all_connections()), self._memory_reader]
+
+    def _all_connections(self) -> list[_Connections]:
+        # Another thread may begin a loop meanwhile: the references are a copy.
+        loops = [loop for reference in self._by_loop.keyrefs() if (loop := reference()) is not None]
+        found = [self._by_loop.get(loop) for loop in loops]
+        return [self._connections, *(each for each in found if each is not None)]
 
     def _current(self) -> _Connections:
         if not self._is_async:
@@ -391,7 +408,16 @@ class LedgerAccess:
         loop = asyncio.get_running_loop()
         found = self._by_loop.get(loop)
         if found is None:
-            found = self._by_loop[loop] = self._make_connections()
+            found = self._make_connections()
+            # Each of them may refer to its loop, by a lock that somebody waited for or a connection
+            # that nobody closed, and neither would ever be collected.
+            # (Tests: test_event_loops_are_let_go, test_event_loops_that_nobody_takes_leave_of.)
+            for closed in closed_loops(self._by_loop):
+                before = self._by_loop.pop(closed, None)
+                if before is not None:  # no other thread has taken its place
+                    found.succeed(before)
+                    break
+            self._by_loop[loop] = found
         return found
 
     def _make_connections(self) -> _Connections:

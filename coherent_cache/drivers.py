@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
+import threading
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TypeAlias
 
 from sqlalchemy.engine import Dialect
@@ -18,6 +20,26 @@ Fetch: TypeAlias = Callable[[str, tuple[Any, ...]], Awaitable[Sequence[Sequence[
 def driver_connection(dbapi_connection: Any) -> Any:
     """The driver's connection behind SQLAlchemy's adapter for asynchronous drivers, if any."""
     return getattr(dbapi_connection, "_connection", dbapi_connection)
+
+
+def cut_off(dbapi_connection: Any) -> None:
+    """Close the connection of an asynchronous driver whose event loop is closed, as far as that can
+    be done without one."""
+    raw = driver_connection(dbapi_connection)
+    for name in ("terminate", "stop", "close"):  # asyncpg; aiosqlite; PyMySQL's kin
+        method = getattr(raw, name, None)
+        if method is not None and not inspect.iscoroutinefunction(method):
+            # In a thread that has no loop: aiosqlite would tell the running one of its end, when
+            # that may be closed as well.
+            thread = threading.Thread(target=_quietly, args=(method,))
+            thread.start()
+            thread.join()
+            return
+
+
+def _quietly(function: Callable[[], object]) -> None:
+    with suppress(Exception):  # that the loop is closed
+        function()
 
 
 def in_transaction(dialect: Dialect, dbapi_connection: Any) -> bool | None:

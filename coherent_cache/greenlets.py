@@ -87,6 +87,15 @@ def _wait_in_thread(future: Future[Any], seconds: float | None) -> bool:
     return done.wait(seconds)
 
 
+def closed_loops(
+    known: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Any],
+) -> list[asyncio.AbstractEventLoop]:
+    """The event loops among *known* in which nothing will run any more."""
+    # Another thread may add one meanwhile: the references are a copy.
+    loops = [reference() for reference in known.keyrefs()]
+    return [loop for loop in loops if loop is not None and loop.is_closed()]
+
+
 class Mutex:
     """A lock for code that does I/O: among threads or, on an asynchronous engine, among the tasks
     of each event loop.
@@ -122,6 +131,10 @@ class Mutex:
         loop = asyncio.get_running_loop()
         lock = self._loop_locks.get(loop)
         if lock is None:  # another thread runs another loop
+            # One that somebody had to wait for refers to its loop.
+            # (Test: test_event_loops_are_let_go.)
+            for closed in closed_loops(self._loop_locks):
+                self._loop_locks.pop(closed, None)
             lock = self._loop_locks[loop] = asyncio.Lock()
         return lock
 

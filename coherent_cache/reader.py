@@ -195,6 +195,13 @@ class Reader:
         """`close`, unless somebody uses the connection."""
         self._mutex.run_if_free(self._side.close)
 
+    def succeed(self, before: Reader) -> None:
+        """Take the place of *before*, whose event loop is closed, and which knows more than others
+        of what was applied.  (Test: test_what_an_event_loop_knew_that_is_closed.)"""
+        self._position = before._position  # that of another session: nothing is joined to it
+        self.checks, self.seconds = before.checks, before.seconds
+        before._side.cut_off()
+
     def abandon(self) -> None:
         """Forget the connection after a fork, without a word to the server."""
         self._side.abandon()

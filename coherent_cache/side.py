@@ -14,7 +14,7 @@ from typing import Any
 
 from sqlalchemy import Engine
 
-from .drivers import Fetch, driver_errors, driver_fetch, wrapped
+from .drivers import Fetch, cut_off, driver_errors, driver_fetch, wrapped
 from .ledger import Ledger, Result
 from .libpq import PreparedSelects, prepared_selects
 from .points import point
@@ -253,6 +253,13 @@ class SideConnection:
             dialect.do_terminate(connection)
         else:
             dialect.do_close(connection)
+
+    def cut_off(self) -> None:
+        """Forget the connection of an event loop that is closed."""
+        connection = self._connection
+        self._connection = self._cursor = self._fetch = self._selects = None
+        if connection is not None:
+            cut_off(connection)
 
     def abandon(self) -> None:
         """Forget the connection without closing it: after a fork it is the parent's."""

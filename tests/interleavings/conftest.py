@@ -21,7 +21,6 @@ HOLES = {
     "test_a_signal_handler_that_evicts": "",
     "test_a_time_out_while_the_server_does_not_answer": "",
     "test_del_after_the_commit_beside_a_reader": "",
-    "test_event_loops_are_let_go": "-2",
     "test_gather_in_a_retriever_loads_twice": "",
     "test_two_threads_of_a_request_one_connection": "mariadb",
     "test_websocket_scope_grows": "",

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 
 from coherent_cache import CacheManager, RecursiveRetrieverError, cached
 from coherent_cache.errors import ConfigurationError
-from coherent_cache.greenlets import wait_in_greenlet
+from coherent_cache.greenlets import Mutex, spawn, wait_in_greenlet
 
 from ..test_async import AsyncWorker, insert, run
 from ..web.server import get
@@ -466,7 +466,9 @@ def test_mounted_with_another_manager(worker: Worker, other: Worker, kind: str) 
     else:
         asyncio.run(application({"type": "http"}, None, None))
     (a, none), (_, b), innermost, *after = views
-    assert a is not None and none is None and b is not None
+    assert a is not None
+    assert none is None
+    assert b is not None
     assert innermost == (a, b)
     assert after == [(a, b), (a, b), (a, None)]
 
@@ -953,6 +955,115 @@ def test_event_loops_are_let_go(worker: Worker, at_once: int) -> None:
         asyncio.run(once())
     gc.collect()
     assert sum(loop() is not None for loop in loops) <= 1
+
+
+def test_event_loops_are_let_go_by_a_lock_of_all() -> None:
+    """One that several loops have: of a database in memory, of a snapshot."""
+    import gc
+    import weakref
+
+    mutex = Mutex(is_async=True)
+    loops: list[Any] = []
+
+    def hold() -> None:
+        with mutex.held():
+            wait_in_greenlet(asyncio.sleep(0.01))
+
+    async def once() -> None:
+        loops.append(weakref.ref(asyncio.get_running_loop()))
+        await asyncio.gather(spawn(hold), spawn(hold))
+
+    for _ in range(5):
+        asyncio.run(once())
+    gc.collect()
+    assert sum(loop() is not None for loop in loops) <= 1
+
+
+@three
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_event_loops_that_nobody_takes_leave_of(worker: Worker) -> None:
+    """A job queue that runs each job by `asyncio.run`, without `aclose`."""
+    import gc
+    import weakref
+
+    from sqlalchemy.pool import NullPool
+
+    engine = worker.database.async_engine(poolclass=NullPool)
+    here = AsyncWorker(engine)
+    loops: list[Any] = []
+
+    async def once() -> None:
+        loops.append(weakref.ref(asyncio.get_running_loop()))
+        names = [here.names for _ in range(3)]
+        assert len(set(await asyncio.gather(*names))) == 1
+        await asyncio.gather(*[here.cache_manager.ainvalidate("a") for _ in range(2)])
+
+    for count in range(1, 6):
+        asyncio.run(once())
+        assert here.cache_manager.statistics.checks >= 2 * count
+    gc.collect()
+    assert sum(loop() is not None for loop in loops) <= 1
+    asyncio.run(here.cache_manager.aclose())
+
+
+@quick
+def test_what_an_event_loop_knew_that_is_closed(worker: Worker, other: Worker) -> None:
+    """A SELECT that has not ended keeps its snapshot, which is older than what another loop has
+    applied, and nobody says so; then that loop is closed, and this one need not look again."""
+    from coherent_cache import Bounded
+
+    engine = worker.database.async_engine()
+    here = CacheManager(engine, freshness=Bounded(seconds=60))
+    first, second = asyncio.new_event_loop(), asyncio.new_event_loop()
+    held: list[Any] = []
+    endless = (
+        "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x+1 FROM c WHERE x<100000) "
+        "SELECT name FROM page UNION ALL SELECT x FROM c"
+    )
+
+    async def hold() -> None:
+        connection = await engine.connect()
+        result = await connection.stream(text(endless))
+        held.extend([connection, result])
+        await result.fetchone()
+
+    async def look() -> None:
+        await here.aget("other", lambda: asyncio.sleep(0, 1))
+
+    async def load() -> frozenset[str]:
+        async def names() -> frozenset[str]:
+            return frozenset(await held[0].scalars(select(page.c.name)))
+
+        return await here.aget("k", names)
+
+    async def load_anew() -> frozenset[str]:
+        async def names() -> frozenset[str]:
+            async with engine.connect() as connection:
+                return frozenset(await connection.scalars(select(page.c.name)))
+
+        return await here.aget("k", names)
+
+    async def end() -> None:
+        await held[1].close()
+        await held[0].close()
+
+    async def leave() -> None:
+        await here.aclose()
+        await engine.dispose()
+
+    second.run_until_complete(hold())
+    with other.cache_manager.begin() as connection:
+        connection.execute(page.insert().values(name="A", text="", version=0))
+        other.cache_manager.invalidate("k")
+    first.run_until_complete(look())
+    first.close()
+    second.run_until_complete(here.astatus())  # the ledger's connection, and no look
+    assert second.run_until_complete(load()) == frozenset()
+    second.run_until_complete(end())
+    assert second.run_until_complete(load_anew()) == {"A"}
+    second.run_until_complete(leave())
+    second.close()
 
 
 # 13. close() of an asynchronous manager

@@ -463,4 +463,35 @@ MUTANTS = [
         "environ",
         (f"{TASKS}mounted_wsgi_that_streams[sqlite-wal-asgi-early]",),
     ),
+    Mutant(
+        "a-contended-lock-keeps-its-loop",
+        "greenlets.py",
+        "                self._loop_locks.pop(closed, None)\n",
+        "                pass\n",
+        (f"{TASKS}event_loops_are_let_go_by_a_lock_of_all",),
+    ),
+    Mutant(
+        "a-connection-keeps-its-loop",
+        "access.py",
+        "            for closed in closed_loops(self._by_loop):\n",
+        "            for closed in []:\n",
+        (
+            f"{TASKS}event_loops_are_let_go[sqlite-wal-2]",
+            f"{TASKS}event_loops_that_nobody_takes_leave_of",
+        ),
+    ),
+    Mutant(
+        "the-connection-of-a-closed-loop-stays-open",
+        "reader.py",
+        "        before._side.cut_off()\n",
+        "",
+        (f"{TASKS}event_loops_that_nobody_takes_leave_of[sqlite-wal]",),
+    ),
+    Mutant(
+        "what-a-closed-loop-knew-is-forgotten",
+        "reader.py",
+        "        self._position = before._position  # that of another session: nothing is joined to it\n",
+        "",
+        (f"{TASKS}what_an_event_loop_knew_that_is_closed",),
+    ),
 ]
