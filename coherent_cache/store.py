@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from .entry import Entry, Slot, Waiting
+from .errors import CacheError
 from .eviction import MAX_USES, Eviction
 from .ledger import News
 from .points import point
@@ -31,8 +32,16 @@ class Store:
         sizer: Callable[[Any], int] | None = None,
     ) -> None:
         # Guards everything below.  Innermost lock: no other is taken, no I/O is done and no
-        # user code runs while it is held (the sizer runs before).
-        self._lock = threading.Lock()
+        # user code runs while it is held (the sizer runs before), but for what comes in between
+        # anywhere, a signal's handler or the destructor of an object.  That finds that its own
+        # thread has the lock, and leaves what is in the middle of a change alone.
+        # (Tests: test_a_signal_handler_that_evicts, test_in_the_middle_of_a_change.)
+        self._lock: Any = threading.RLock()
+        # What is to be dropped, None for everything: asked for by it, and done after the change.
+        self._to_drop: list[Slot | None] = []
+        # Whether a change has begun and not ended, so that an exception has broken it off if
+        # nobody has the lock.  (Test: test_a_change_that_is_broken_off.)
+        self._changing = False
         self._max_entries = max_entries
         self._max_bytes = max_bytes
         self._sizer = sizer
@@ -115,30 +124,46 @@ class Store:
             entry.size = self._sizer(entry.value) if size is None else size
         if self._max_bytes is not None and entry.size > self._max_bytes:
             return False
+        if self._lock._is_owned():
+            return False
         with self._lock:
-            if entry.label < self._floor or any(
+            if self._changing:
+                self._mend()
+            self._changing = True
+            is_new = entry.label >= self._floor and not any(
                 self._dropped.get(key, 0) > entry.label for key in entry.keys
-            ):
-                return False
-            self._replace(entry)
-            while self._count > self._max_entries or (
-                self._max_bytes is not None and self._bytes > self._max_bytes
-            ):
-                self._unlink(self._eviction.choose())
-                self.evictions += 1
-            return True
+            )
+            if is_new:
+                self._replace(entry)
+                while self._count > self._max_entries or (
+                    self._max_bytes is not None and self._bytes > self._max_bytes
+                ):
+                    self._unlink(self._eviction.choose())
+                    self.evictions += 1
+            self._changing = False
+        if self._to_drop:
+            self._drop_asked()
+        return is_new
 
     @point(before="check: news read, not applied", after="check: news applied, position not moved")
     def apply(self, news: News) -> None:
         """Drop what the ledger reports, and count the reading if it brought anything."""
         if news.complete and not news.keys:
             return
+        if self._lock._is_owned():
+            # Later would be too late for the caller, and the same news can be read again.
+            raise CacheError(
+                "the ledger has news, but this signal handler or destructor has interrupted the "
+                "cache in the middle of a change: read cached values elsewhere"
+            )
         with self._lock:
+            if self._changing:
+                self._mend()
+            self._changing = True
+            self._label += 1
             if not news.complete:
-                self._label += 1
                 self._clear()
-            elif news.keys:
-                self._label += 1
+            else:
                 for key in news.keys:
                     for entry in [*self._variants(key), *self._dependents.get(key, ())]:
                         self._remove(entry)
@@ -146,14 +171,47 @@ class Store:
                     self._dropped.move_to_end(key)
                 while len(self._dropped) > _REMEMBERED_DROPS:
                     _, self._floor = self._dropped.popitem(last=False)
+            self._changing = False
+        if self._to_drop:
+            self._drop_asked()
 
     def evict(self, slot: Slot) -> None:
         """Drop what *slot* holds, if it holds something.  Nothing became invalid: a value that is
         being computed meanwhile may take its place."""
+        self._ask_to_drop(slot)
+
+    def clear(self) -> None:
+        """Drop everything, also what is being computed at this moment."""
+        self._ask_to_drop(None)
+
+    def _ask_to_drop(self, slot: Slot | None) -> None:
+        self._to_drop.append(slot)
+        if not self._lock._is_owned():
+            self._drop_asked()
+
+    def _drop_asked(self) -> None:
         with self._lock:
-            for entry in [*self._variants(slot.key)]:
-                if entry.variant is slot.variant or isinstance(entry.variant, Waiting):
-                    self._remove(entry)
+            if self._changing:
+                self._mend()
+            self._changing = True
+            while self._to_drop:
+                slot = self._to_drop.pop(0)
+                if slot is None:
+                    self._label += 1
+                    self._clear()
+                    continue
+                for entry in [*self._variants(slot.key)]:
+                    if entry.variant is slot.variant or isinstance(entry.variant, Waiting):
+                        self._remove(entry)
+            self._changing = False
+        # Also what was asked for between the two lines above.
+        if self._to_drop:
+            self._drop_asked()
+
+    def _mend(self) -> None:
+        """The last change was broken off: readers would find what it left, and no invalidation."""
+        self._label += 1
+        self._clear()
 
     def take_waiting(self, key: str, shared_as: str) -> Entry | None:
         """Take out the value as bytes that waits for the variant of *key* that is *shared_as* that
@@ -166,13 +224,23 @@ class Store:
         # Without the lock first, since most have nothing waiting.
         if key not in self.entries:
             return None
+        if self._lock._is_owned():
+            return None
+        taken = None
         with self._lock:
+            if self._changing:
+                self._mend()
+            self._changing = True
             for entry in self._variants(key):
                 if isinstance(entry.variant, Waiting) and entry.variant.shared_as == shared_as:
                     self._remove(entry)
                     entry.label = self._label
-                    return entry
-        return None
+                    taken = entry
+                    break
+            self._changing = False
+        if self._to_drop:
+            self._drop_asked()
+        return taken
 
     def most_used(self) -> list[Entry]:
         """All entries, those that are used most first.  Without the lock, see `get`; one that comes
@@ -183,13 +251,11 @@ class Store:
         found.sort(key=_use, reverse=True)
         return found
 
-    def clear(self) -> None:
-        """Drop everything, also what is being computed at this moment."""
-        self.apply(News(None, complete=False))
-
     def after_fork(self) -> None:
         """Make the lock anew in a forked child: a thread of the parent may have held it."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        self._to_drop = []
+        self._changing = False
         self._label += 1
         self.evictions = 0
         self._clear()

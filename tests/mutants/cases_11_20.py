@@ -51,8 +51,8 @@ MUTANTS = [
     Mutant(
         "store-lock-survives-fork",
         "store.py",
-        "        self._lock = threading.Lock()\n        self._label += 1\n",
-        "        self._label += 1\n",
+        "        self._lock = threading.RLock()\n        self._to_drop = []\n",
+        "        self._to_drop = []\n",
         (
             "schedules/test_cases_11_to_15.py::test_case_12_fork_while_another_thread_stands"
             "[sqlite-wal-store: in the middle of a change]",

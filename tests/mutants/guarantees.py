@@ -347,8 +347,8 @@ MUTANTS = [
     Mutant(
         "entries-without-end",
         "store.py",
-        "            while self._count > self._max_entries or (",
-        "            while False or (",
+        "                while self._count > self._max_entries or (",
+        "                while False or (",
         _tests(G08, "g08_entries_least_recently_used_first_out"),
     ),
     Mutant(
@@ -361,8 +361,8 @@ MUTANTS = [
     Mutant(
         "bytes-without-end",
         "store.py",
-        "                self._max_bytes is not None and self._bytes > self._max_bytes\n",
-        "                False\n",
+        "                    self._max_bytes is not None and self._bytes > self._max_bytes\n",
+        "                    False\n",
         _tests(G08, "g08_bytes"),
     ),
     Mutant(

@@ -494,4 +494,55 @@ MUTANTS = [
         "",
         (f"{TASKS}what_an_event_loop_knew_that_is_closed",),
     ),
+    Mutant(
+        "a-signal-handler-waits-for-the-store",
+        "store.py",
+        "        if not self._lock._is_owned():\n            self._drop_asked()\n",
+        "        self._lock = threading.Lock() if not self._lock._is_owned() else self._lock\n"
+        "        self._drop_asked()\n",
+        ("test_store.py::test_in_the_middle_of_a_change[publish-evict]",),
+    ),
+    Mutant(
+        "what-is-to-be-dropped-is-forgotten",
+        "store.py",
+        "        # Also what was asked for between the two lines above.\n        if self._to_drop:\n",
+        "        if False:\n",
+        ("test_store.py::test_in_the_middle_of_a_change[evict-clear]",),
+    ),
+    Mutant(
+        "what-is-to-be-dropped-waits-for-another-drop",
+        "store.py",
+        "        if self._to_drop:\n            self._drop_asked()\n        return is_new\n",
+        "        return is_new\n",
+        ("test_store.py::test_in_the_middle_of_a_change[evict-publish]",),
+    ),
+    Mutant(
+        "published-in-the-middle-of-a-change",
+        "store.py",
+        "        if self._lock._is_owned():\n            return False\n",
+        "",
+        ("test_store.py::test_in_the_middle_of_a_change[publish-publish]",),
+    ),
+    Mutant(
+        "taken-in-the-middle-of-a-change",
+        "store.py",
+        "        if self._lock._is_owned():\n            return None\n",
+        "",
+        ("test_store.py::test_in_the_middle_of_a_change[take-take]",),
+    ),
+    Mutant(
+        "news-in-the-middle-of-a-change",
+        "store.py",
+        "        if self._lock._is_owned():\n            # Later",
+        "        if False:\n            # Later",
+        ("test_store.py::test_in_the_middle_of_a_change[apply-publish]",),
+    ),
+    Mutant(
+        "a-change-that-is-broken-off-stays-so",
+        "store.py",
+        "            if self._changing:\n                self._mend()\n            self._changing = True\n"
+        "            self._label += 1\n",
+        "            self._changing = True\n            self._label += 1\n",
+        ("test_store.py::test_a_change_that_is_broken_off[apply]",),
+    ),
 ]
