@@ -18,7 +18,6 @@ HOLES = {
     "test_an_instance_that_equals_another_ones": "",
     # Tasks and the web
     "test_a_request_within_a_request": "",
-    "test_a_time_out_while_the_server_does_not_answer": "",
     "test_del_after_the_commit_beside_a_reader": "",
     "test_gather_in_a_retriever_loads_twice": "",
     "test_two_threads_of_a_request_one_connection": "mariadb",

@@ -1129,7 +1129,7 @@ def test_a_request_within_a_request(tmp_path: Any) -> None:
 @pytest.mark.on("postgresql", "mariadb")
 @pytest.mark.parametrize("what", ["sqlalchemy", "read", "ainvalidate"])
 def test_a_time_out_while_the_server_does_not_answer(worker: Worker, what: str) -> None:
-    from .proxy import PASS, proxied
+    from ..proxy import PASS, proxied
 
     open_ = threading.Event()
     open_.set()
@@ -1170,10 +1170,12 @@ def test_a_time_out_while_the_server_does_not_answer(worker: Worker, what: str) 
             returned = task.done()
             open_.set()
             await asyncio.wait([task])
-            print(what, took, returned, repr(task.exception()))
+            assert returned
+            assert isinstance(task.exception(), TimeoutError)
+            await act()
             await here.cache_manager.aclose()
             await engine.dispose()
-            assert took < 5, took
+            assert took < 5  # SQLAlchemy itself takes 2.5 seconds with asyncpg
 
         asyncio.run(main())
 

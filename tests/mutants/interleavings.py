@@ -545,4 +545,11 @@ MUTANTS = [
         "            self._changing = True\n            self._label += 1\n",
         ("test_store.py::test_a_change_that_is_broken_off[apply]",),
     ),
+    Mutant(
+        "the-end-of-a-connection-waits-for-the-server",
+        "side.py",
+        '        if dialect.is_async and dialect.has_terminate and dialect.driver == "asyncpg":\n',
+        "        if False:\n",
+        (f"{TASKS}a_time_out_while_the_server_does_not_answer[postgresql-ainvalidate]",),
+    ),
 ]
