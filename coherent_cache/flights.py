@@ -3,7 +3,8 @@
 Who may wait, so that nobody waits for ever:
 
 - nobody waits for a load that, over any number of steps, waits for one of his own
-  (A reads B while B reads A; a chain of loads may wait for several at once);
+  (A reads B while B reads A; a chain of loads may wait for several at once), but for one that
+  another task of the same retriever has under way and that waits for none of theirs;
 - one who holds a database connection does not wait for one who holds none: that one may be
   waiting for the pool, for just this connection;
 - one who would block an event loop does not wait for a task of that loop.
@@ -14,9 +15,11 @@ Who does not wait computes the value himself.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 from .entry import Entry, Slot
-from .load import Chain, Flight
+from .greenlets import current_owner
+from .load import Chain, Flight, Load
 from .points import point
 
 
@@ -42,11 +45,13 @@ class Flights:
         self,
         slot: Slot,
         chain: Chain,
+        parent: Load | None,
         *,
         wanted: int,
         label: int,
         blocks: bool = False,
         holds_connection: bool = False,
+        others_connect: Callable[[object], bool],
     ) -> tuple[Flight, bool]:
         """Return a flight and whether the caller leads it.
 
@@ -54,6 +59,8 @@ class Flights:
         one whose data is at least as new as *wanted*, the label of the caller's view, is joined;
         one that the caller leads will have *label*.  *blocks*: he would wait in plain code.
         *holds_connection*: he has one also where no load has executed anything on it.
+        *parent*: the load of his own that needs the value.  *others_connect*: tells whether others
+        than the one it is asked about have a connection, as far as the caller's scope knows.
         """
         with self._lock:
             found = self._flights.get(slot)
@@ -61,19 +68,20 @@ class Flights:
                 found is not None
                 and found.label >= wanted
                 and not (blocks and found.is_led_in_this_loop())
+                and (found.chain is not chain or _may_wait_beside(found, others_connect))
                 and self._may_wait(chain, found, holds_connection or chain.holds_connection)
             ):
-                chain.waiting_on.append(found)
+                chain.waiting_on.append((found, parent))
                 return found, False
-            flight = Flight(chain, label)
+            flight = Flight(slot, chain, parent, label)
             self._flights[slot] = flight
             return flight, True
 
     @point(before="load: wait over, value not taken")
-    def stop_waiting(self, chain: Chain, flight: Flight) -> None:
+    def stop_waiting(self, chain: Chain, flight: Flight, parent: Load | None) -> None:
         """The caller's wait for *flight* is over."""
         with self._lock:
-            chain.waiting_on.remove(flight)
+            chain.waiting_on.remove((flight, parent))
 
     @point(before="load: over, others wait for it")
     def land(self, slot: Slot, flight: Flight, entry: Entry | None) -> None:
@@ -100,9 +108,25 @@ class Flights:
         steps, seen = [flight], {flight}
         while steps:
             step = steps.pop()
-            if step.chain is chain:
+            # A flight that another task of a retriever leads ends without this one: it is no part
+            # of it, or it would be a circle, and nothing that it waits for is the caller's.
+            # (Tests: test_gather_in_a_retriever_loads_twice, and those after it.)
+            if step.chain is chain and step is not flight:
                 return False
-            further = set(step.chain.waiting_on) - seen
+            waiting_on = step.chain.waiting_on
+            if step.chain is chain:
+                waiting_on = [each for each in waiting_on if step.includes(each[1])]
+            further = {each for each, _ in waiting_on} - seen
             seen |= further
             steps += further
         return True
+
+
+def _may_wait_beside(flight: Flight, others_connect: Callable[[object], bool]) -> bool:
+    """Whether another task of the retriever that leads *flight* might be waited for.
+
+    It may be waiting for the pool, and so for whoever has a connection: perhaps the caller.
+    (Test: test_gather_in_a_retriever_with_a_pool_of_one.)
+    """
+    # The leader himself: he puts the value into the tier, and somebody's serializer reads it.
+    return flight.leader != current_owner() and not others_connect(flight.leader)

@@ -10,6 +10,7 @@ from typing import Any
 
 from .entry import Entry, Slot
 from .errors import RecursiveRetrieverError
+from .greenlets import current_owner
 from .lending import Loans
 from .transaction import Outcome, Transaction, numbers
 
@@ -20,8 +21,8 @@ class Chain:
     __slots__ = ("_transactions", "turns_held", "waiting_on")
 
     def __init__(self) -> None:
-        #: The flights of other chains that this one waits for.
-        self.waiting_on: list[Flight] = []
+        #: The flights that this one waits for, each with the load that needs it.
+        self.waiting_on: list[tuple[Flight, Load | None]] = []
         #: How many locks its loads hold that other processes wait for, see `once`.
         self.turns_held = 0
         self._transactions: tuple[Transaction, ...] = ()
@@ -50,16 +51,28 @@ class Chain:
 class Flight:
     """A load that others may wait for."""
 
-    __slots__ = ("_loop", "chain", "failed", "future", "label")
+    __slots__ = ("_loop", "chain", "failed", "future", "label", "leader", "parent", "slot")
 
-    def __init__(self, chain: Chain, label: int) -> None:
+    def __init__(self, slot: Slot, chain: Chain, parent: Load | None, label: int) -> None:
+        self.slot = slot
         self.chain = chain
+        #: The load that it is a part of, and who leads it then.
+        self.parent = parent
+        self.leader = None if parent is None else current_owner()
         self._loop = asyncio._get_running_loop()
         self.label = label
         #: The load whose retriever raised.
         self.failed: Load | None = None
         #: Set to the entry, to the retriever's exception, or to None if there is nothing to share.
         self.future: Future[Entry | None] = Future()
+
+    def includes(self, load: Load | None) -> bool:
+        """Whether *load*, of the same chain, is a part of it."""
+        while load is not None:
+            if load.parent is self.parent and load.slot == self.slot:
+                return True
+            load = load.parent
+        return False
 
     def is_led_in_this_loop(self) -> bool:
         """Whether the event loop that runs in this thread has to go on for it to end.

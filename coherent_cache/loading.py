@@ -222,12 +222,14 @@ class Loader:
         return self._flights.join_or_lead(
             read.slot,
             read.chain,
+            read.parent,
             wanted=read.view.label,
             label=self._store.label,
             blocks=blocks,
             # Also one that nothing was executed on, for which another may wait.
             # (Test: test_pool_of_one_and_an_idle_connection.)
             holds_connection=bool(read.scope.own_connections(self._core)),
+            others_connect=read.scope.others_connect,
         )
 
     def _load(self, read: _Read, compute: Callable[[], Any]) -> Entry:
@@ -246,7 +248,7 @@ class Loader:
             try:
                 done = wait_for(flight.future, _patience(read))
             finally:
-                self._flights.stop_waiting(read.chain, flight)
+                self._flights.stop_waiting(read.chain, flight, read.parent)
             if not done:
                 break
             found = self._take(read, flight)
@@ -266,7 +268,7 @@ class Loader:
             try:
                 done = await wait_for_async(flight.future, _patience(read))
             finally:
-                self._flights.stop_waiting(read.chain, flight)
+                self._flights.stop_waiting(read.chain, flight, read.parent)
             if not done:
                 break
             found = self._take(read, flight)

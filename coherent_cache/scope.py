@@ -191,6 +191,15 @@ class Scope:
         found = self._taken(manager, current_owner())
         return found if self.parent is None else found + self.parent.own_connections(manager)
 
+    def others_connect(self, who: object) -> bool:
+        """Whether another than *who* has taken a connection, of whatever manager's pools, that may
+        still be in use."""
+        for (pooled_ref, _), owner in list(self._connections.items()):
+            pooled = pooled_ref()
+            if owner != who and pooled is not None and pooled.is_valid:
+                return True
+        return self.parent is not None and self.parent.others_connect(who)
+
     def near_connections(self, manager: Any) -> list[Taken]:
         """The request's connections; outside a request those that this thread or task took."""
         found = self._taken(manager, _ANYBODY if self._request else current_owner())

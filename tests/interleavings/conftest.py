@@ -19,7 +19,6 @@ HOLES = {
     # Tasks and the web
     "test_a_request_within_a_request": "",
     "test_del_after_the_commit_beside_a_reader": "",
-    "test_gather_in_a_retriever_loads_twice": "",
     "test_two_threads_of_a_request_one_connection": "mariadb",
     "test_websocket_scope_grows": "",
     # Transactions

@@ -234,7 +234,7 @@ def test_a_retriever_that_reads_two_values_at_once(worker: Worker) -> None:
             second = pool.submit(two)
             while (
                 all(
-                    flights._flights.get("None C") not in f.chain.waiting_on
+                    flights._flights.get("None C") not in dict(f.chain.waiting_on)
                     for f in list(flights._flights.values())
                     if f.chain.waiting_on
                 )
@@ -248,7 +248,9 @@ def test_a_retriever_that_reads_two_values_at_once(worker: Worker) -> None:
 
     def both_wait() -> bool:
         found = [f for s, f in list(flights._flights.items()) if s.key == "C"]
-        return any(found[0] in f.chain.waiting_on for f in list(flights._flights.values()) if found)
+        return any(
+            found[0] in dict(f.chain.waiting_on) for f in list(flights._flights.values()) if found
+        )
 
     def b() -> str:
         b_begun.set()

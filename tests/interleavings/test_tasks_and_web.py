@@ -69,6 +69,120 @@ def test_gather_in_a_retriever_loads_twice(worker: Worker) -> None:
 
 
 @quick
+def test_gather_in_a_retriever_of_three(worker: Worker) -> None:
+    """All wait for one; and what it raises reaches all of them."""
+
+    async def story(here: AsyncWorker) -> None:
+        class Leaf:
+            cache_manager = here.cache_manager
+
+            @cached
+            async def all(self) -> Any:
+                reads = [here.names, here.count, here.count, here.names]
+                return await asyncio.gather(*reads, return_exceptions=True)
+
+        async def fails() -> None:
+            await asyncio.sleep(0.01)
+            if here.calls == 1:
+                raise KeyError("once")
+
+        here.hook = fails
+        with here.cache_manager.request():
+            found = await Leaf().all
+        assert [type(each) for each in found] == [KeyError] * 4
+        await here.cache_manager.ainvalidate(Leaf(), "all")
+        with here.cache_manager.request():
+            assert await Leaf().all == [frozenset(), 0, 0, frozenset()]
+        assert here.calls == 2
+
+    run(worker.database, story)
+
+
+@quick
+@pytest.mark.parametrize("tasks", ["ab", "ba", "abc", "cab", "bca"])
+def test_gather_in_a_retriever_of_what_reads_each_other(worker: Worker, tasks: str) -> None:
+    """A reads B, B reads C and C reads A, each in a task of its own: circles, and no hang."""
+
+    async def story(here: AsyncWorker) -> None:
+        class Circle:
+            cache_manager = here.cache_manager
+
+            async def then(self, name: str) -> str:
+                for _ in range(3):
+                    await asyncio.sleep(0)
+                try:
+                    return name + str(await getattr(self, name))
+                except RecursiveRetrieverError:
+                    return name + "!"
+
+            @cached
+            async def a(self) -> str:
+                return await self.then("b")
+
+            @cached
+            async def b(self) -> str:
+                return await self.then("c")
+
+            @cached
+            async def c(self) -> str:
+                return await self.then("a")
+
+            @cached
+            async def all(self) -> list[str]:
+                return await asyncio.gather(*(getattr(self, name) for name in tasks))
+
+        circle = Circle()
+        # And somebody else at the same time, in the other order.
+        others = [asyncio.create_task(circle.then(name)) for name in reversed(tasks)]
+        assert len(await asyncio.wait_for(circle.all, 10)) == len(tasks)
+        await asyncio.wait_for(asyncio.gather(*others), 10)
+
+    run(worker.database, story)
+
+
+@three
+def test_gather_in_a_retriever_with_a_pool_of_one(worker: Worker) -> None:
+    """One task has the pool's connection and needs the value that the other loads, which waits for
+    the pool."""
+
+    async def main() -> None:
+        engine = worker.database.async_engine(pool_size=1, max_overflow=0, pool_timeout=5)
+        here = AsyncWorker(engine)
+        taken = asyncio.Event()
+
+        class Leaf:
+            cache_manager = here.cache_manager
+
+            @cached
+            async def both(self) -> int:
+                async def with_a_connection() -> int:
+                    async with engine.connect():
+                        taken.set()
+                        return await asyncio.wait_for(here.cache_manager.aget("k", one), 3)
+
+                async def one() -> int:
+                    return 1
+
+                async def slow() -> int:
+                    await taken.wait()
+                    async with engine.connect() as connection:
+                        await connection.execute(select(page.c.name))
+                    return 1
+
+                first = asyncio.create_task(here.cache_manager.aget("k", slow))
+                await asyncio.sleep(0.05)
+                return sum(await asyncio.gather(first, with_a_connection()))
+
+        try:
+            assert await Leaf().both == 2
+        finally:
+            await here.cache_manager.aclose()
+            await engine.dispose()
+
+    asyncio.run(main())
+
+
+@quick
 def test_gather_in_a_retriever_hangs(worker: Worker) -> None:
     """A gathers B and C; B reads A: a circle, an error if alone; a hang if B and C are loaded by
     others."""

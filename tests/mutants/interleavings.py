@@ -111,8 +111,8 @@ MUTANTS = [
     Mutant(
         "a-load-waits-for-one-only",
         "flights.py",
-        "            further = set(step.chain.waiting_on) - seen\n",
-        "            further = set(step.chain.waiting_on[-1:]) - seen\n",
+        "            further = {each for each, _ in waiting_on} - seen\n",
+        "            further = {each for each, _ in waiting_on[-1:]} - seen\n",
         (f"{READING}an_async_retriever_that_gathers",),
     ),
     Mutant(
@@ -551,5 +551,29 @@ MUTANTS = [
         '        if dialect.is_async and dialect.has_terminate and dialect.driver == "asyncpg":\n',
         "        if False:\n",
         (f"{TASKS}a_time_out_while_the_server_does_not_answer[postgresql-ainvalidate]",),
+    ),
+    Mutant(
+        "tasks-of-a-retriever-do-not-wait-for-each-other",
+        "flights.py",
+        "            if step.chain is chain and step is not flight:\n",
+        "            if step.chain is chain:\n",
+        (
+            f"{TASKS}gather_in_a_retriever_loads_twice",
+            f"{TASKS}gather_in_a_retriever_of_three",
+        ),
+    ),
+    Mutant(
+        "tasks-of-a-retriever-wait-in-a-circle",
+        "flights.py",
+        "                waiting_on = [each for each in waiting_on if step.includes(each[1])]\n",
+        "                waiting_on = []\n",
+        (f"{TASKS}gather_in_a_retriever_of_what_reads_each_other[sqlite-wal-abc]",),
+    ),
+    Mutant(
+        "a-retrievers-connection-is-waited-for",
+        "flights.py",
+        " and not others_connect(flight.leader)",
+        "",
+        (f"{TASKS}gather_in_a_retriever_with_a_pool_of_one",),
     ),
 ]
