@@ -1393,7 +1393,7 @@ def reload(*_):
 signal.signal(signal.SIGALRM, reload)
 signal.setitimer(signal.ITIMER_REAL, 0.001)
 with manager.request():
-    for number in range(200_000):
+    for number in range(30_000):
         manager.get(f"key {{number}}", lambda: 1)
 signal.setitimer(signal.ITIMER_REAL, 0)
 """
