@@ -82,8 +82,8 @@ MUTANTS = [
     Mutant(
         "waits-in-a-circle",
         "flights.py",
-        "            if step.chain is chain:\n                return False\n",
-        "            if step.chain is chain:\n                return True\n",
+        "            if step.chain is chain and step is not flight:\n                return False\n",
+        "            if step.chain is chain and step is not flight:\n                return True\n",
         (f"{S16}16_opposite_orders",),
     ),
     Mutant(
