@@ -10,13 +10,15 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 from .entry import Entry, Slot, Waiting
 from .errors import CacheError
 from .eviction import MAX_USES, Eviction
 from .ledger import News
 from .points import point
+
+_T = TypeVar("_T")
 
 #: How many recent drops are remembered, for values that are still being computed.
 _REMEMBERED_DROPS = 10_000
@@ -126,24 +128,20 @@ class Store:
             return False
         if self._lock._is_owned():
             return False
-        with self._lock:
-            if self._changing:
-                self._mend()
-            self._changing = True
-            is_new = entry.label >= self._floor and not any(
-                self._dropped.get(key, 0) > entry.label for key in entry.keys
-            )
-            if is_new:
-                self._replace(entry)
-                while self._count > self._max_entries or (
-                    self._max_bytes is not None and self._bytes > self._max_bytes
-                ):
-                    self._unlink(self._eviction.choose())
-                    self.evictions += 1
-            self._changing = False
-        if self._to_drop:
-            self._drop_asked()
-        return is_new
+        return self._change(self._put, entry)
+
+    def _put(self, entry: Entry) -> bool:
+        if entry.label < self._floor or any(
+            self._dropped.get(key, 0) > entry.label for key in entry.keys
+        ):
+            return False
+        self._replace(entry)
+        while self._count > self._max_entries or (
+            self._max_bytes is not None and self._bytes > self._max_bytes
+        ):
+            self._unlink(self._eviction.choose())
+            self.evictions += 1
+        return True
 
     @point(before="check: news read, not applied", after="check: news applied, position not moved")
     def apply(self, news: News) -> None:
@@ -156,24 +154,20 @@ class Store:
                 "the ledger has news, but this signal handler or destructor has interrupted the "
                 "cache in the middle of a change: read cached values elsewhere"
             )
-        with self._lock:
-            if self._changing:
-                self._mend()
-            self._changing = True
-            self._label += 1
-            if not news.complete:
-                self._clear()
-            else:
-                for key in news.keys:
-                    for entry in [*self._variants(key), *self._dependents.get(key, ())]:
-                        self._remove(entry)
-                    self._dropped[key] = self._label
-                    self._dropped.move_to_end(key)
-                while len(self._dropped) > _REMEMBERED_DROPS:
-                    _, self._floor = self._dropped.popitem(last=False)
-            self._changing = False
-        if self._to_drop:
-            self._drop_asked()
+        self._change(self._drop, news.keys if news.complete else None)
+
+    def _drop(self, keys: frozenset[str] | None) -> None:
+        self._label += 1
+        if keys is None:
+            self._clear()
+            return
+        for key in keys:
+            for entry in [*self._variants(key), *self._dependents.get(key, ())]:
+                self._remove(entry)
+            self._dropped[key] = self._label
+            self._dropped.move_to_end(key)
+        while len(self._dropped) > _REMEMBERED_DROPS:
+            _, self._floor = self._dropped.popitem(last=False)
 
     def evict(self, slot: Slot) -> None:
         """Drop what *slot* holds, if it holds something.  Nothing became invalid: a value that is
@@ -187,31 +181,32 @@ class Store:
     def _ask_to_drop(self, slot: Slot | None) -> None:
         self._to_drop.append(slot)
         if not self._lock._is_owned():
-            self._drop_asked()
+            self._change(self._drop_asked)
 
     def _drop_asked(self) -> None:
+        while self._to_drop:
+            slot = self._to_drop.pop(0)
+            if slot is None:
+                self._drop(None)
+                continue
+            for entry in [*self._variants(slot.key)]:
+                if entry.variant is slot.variant or isinstance(entry.variant, Waiting):
+                    self._remove(entry)
+
+    def _change(self, change: Callable[..., _T], *arguments: Any) -> _T:
+        """Return what *change* does under the lock, which this thread does not have yet."""
         with self._lock:
             if self._changing:
-                self._mend()
+                # The last one was broken off: readers would find what it left, and no
+                # invalidation.
+                self._drop(None)
             self._changing = True
-            while self._to_drop:
-                slot = self._to_drop.pop(0)
-                if slot is None:
-                    self._label += 1
-                    self._clear()
-                    continue
-                for entry in [*self._variants(slot.key)]:
-                    if entry.variant is slot.variant or isinstance(entry.variant, Waiting):
-                        self._remove(entry)
+            result = change(*arguments)
             self._changing = False
-        # Also what was asked for between the two lines above.
+        # What has interrupted it, in whatever line above.
         if self._to_drop:
-            self._drop_asked()
-
-    def _mend(self) -> None:
-        """The last change was broken off: readers would find what it left, and no invalidation."""
-        self._label += 1
-        self._clear()
+            self._change(self._drop_asked)
+        return result
 
     def take_waiting(self, key: str, shared_as: str) -> Entry | None:
         """Take out the value as bytes that waits for the variant of *key* that is *shared_as* that
@@ -226,21 +221,15 @@ class Store:
             return None
         if self._lock._is_owned():
             return None
-        taken = None
-        with self._lock:
-            if self._changing:
-                self._mend()
-            self._changing = True
-            for entry in self._variants(key):
-                if isinstance(entry.variant, Waiting) and entry.variant.shared_as == shared_as:
-                    self._remove(entry)
-                    entry.label = self._label
-                    taken = entry
-                    break
-            self._changing = False
-        if self._to_drop:
-            self._drop_asked()
-        return taken
+        return self._change(self._take, key, shared_as)
+
+    def _take(self, key: str, shared_as: str) -> Entry | None:
+        for entry in self._variants(key):
+            if isinstance(entry.variant, Waiting) and entry.variant.shared_as == shared_as:
+                self._remove(entry)
+                entry.label = self._label
+                return entry
+        return None
 
     def most_used(self) -> list[Entry]:
         """All entries, those that are used most first.  Without the lock, see `get`; one that comes

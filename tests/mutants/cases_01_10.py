@@ -38,8 +38,8 @@ MUTANTS = [
     Mutant(
         "publish-below-the-floor",
         "store.py",
-        "entry.label >= self._floor and not any(",
-        "not any(",
+        "entry.label < self._floor or any(",
+        "any(",
         (f"{C05}::test_case_05_everything_was_dropped_meanwhile",),
         core=True,
     ),

@@ -317,8 +317,8 @@ MUTANTS = [
     Mutant(
         "what-was-dropped-meanwhile-is-published",
         "store.py",
-        "                self._dropped.get(key, 0) > entry.label for key in entry.keys\n",
-        "                False for key in entry.keys\n",
+        "            self._dropped.get(key, 0) > entry.label for key in entry.keys\n",
+        "            False for key in entry.keys\n",
         _tests(G06, "g06_invalidated_while_it_was_computed[postgresql]"),
     ),
     # G7
@@ -347,8 +347,8 @@ MUTANTS = [
     Mutant(
         "entries-without-end",
         "store.py",
-        "                while self._count > self._max_entries or (",
-        "                while False or (",
+        "        while self._count > self._max_entries or (",
+        "        while False or (",
         _tests(G08, "g08_entries_least_recently_used_first_out"),
     ),
     Mutant(
@@ -361,15 +361,15 @@ MUTANTS = [
     Mutant(
         "bytes-without-end",
         "store.py",
-        "                    self._max_bytes is not None and self._bytes > self._max_bytes\n",
-        "                    False\n",
+        "            self._max_bytes is not None and self._bytes > self._max_bytes\n",
+        "            False\n",
         _tests(G08, "g08_bytes"),
     ),
     Mutant(
         "no-floor-under-what-is-remembered",
         "store.py",
-        "                    _, self._floor = self._dropped.popitem(last=False)",
-        "                    self._dropped.popitem(last=False)",
+        "            _, self._floor = self._dropped.popitem(last=False)",
+        "            self._dropped.popitem(last=False)",
         _tests(G08, "g08_what_is_remembered_of_drops[postgresql]"),
     ),
     Mutant(
