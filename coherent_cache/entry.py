@@ -62,8 +62,9 @@ class Entry:
 
     *label* is the state of the ledger the value is at least as new as, counted in the readings of
     this process (`Store.label`).  *keys* are the keys it was computed from: its own and those of
-    every cached value its retriever read.  *owners* are the transactions whose uncommitted work
-    it may contain (or how one that has ended did so); only a value without owners may be published.
+    every cached value its retriever read.  *owners* are the transactions and sessions whose
+    uncommitted work it may contain (or how one that has ended did so); only a value without owners
+    may be published.
     """
 
     # A process may hold a million of them: what is the same for most is not held by each.
@@ -121,14 +122,14 @@ class Entry:
         """Whether it was computed from one of *keys*."""
         return self.key in keys or (self.others is not None and not keys.isdisjoint(self.others))
 
-    def owned_by(self, owner: Any) -> Entry:
-        """The same value, with *owner* for its only one."""
+    def owned_by(self, *owners: Any) -> Entry:
+        """The same value, with *owners* instead of those it has."""
         return Entry(
             Slot(self.key, self.variant),
             self.value,
             self.label,
             others=self.others,
-            owners=frozenset((owner,)),
+            owners=frozenset(owners),
         )
 
 

@@ -92,9 +92,12 @@ class Invalidator:
         elif session is not None:
             sync_session = _sync_session(session)
             found_there = self._transactions_of(sync_session)
-            targets = _put_into(found_there, keys)
-            if not found_there and self._sessions.invalidate(sync_session, keys):
-                waits = self._not_by_themselves([sync_session])
+            if found_there:
+                targets = _put_into(found_there, keys)
+            else:  # also with what it begins in itself, if that has ended then
+                targets = _put_into(self._sessions.will_join(sync_session), keys)
+                if self._sessions.invalidate(sync_session, keys):
+                    waits = self._not_by_themselves([sync_session])
         carried = any(not transaction.is_resting for transaction in targets) or bool(waits)
         for transaction in current_scope().transactions(self._core):
             transaction.drop(keys)

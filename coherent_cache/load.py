@@ -13,6 +13,7 @@ from .errors import RecursiveRetrieverError
 from .greenlets import current_owner
 from .lending import Loans
 from .transaction import Outcome, Transaction, numbers
+from .work import Work
 
 
 class Chain:
@@ -112,7 +113,7 @@ class Load:
         self.parent = parent
         self.chain = chain
         self.keys = {slot.key}
-        self.owners: set[Transaction | Outcome] = set()
+        self.owners: set[Work | Outcome] = set()
         #: The retriever has returned, or raised.
         self.is_over = False
         #: Where it works on a connection that its task was lent.
@@ -199,7 +200,7 @@ class Load:
         others = frozenset(self.keys - {self.slot.key})
         return Entry(self.slot, value, min(self.labels), others=others, owners=owners)
 
-    def _owner_now(self, owner: Transaction | Outcome) -> Transaction | Outcome:
+    def _owner_now(self, owner: Work | Outcome) -> Work | Outcome:
         if not isinstance(owner, Transaction) or owner not in self.ended or owner.outcome is None:
             return owner
         if owner.outcome is Outcome.ROLLED_BACK and owner.number < self.number:

@@ -26,6 +26,7 @@ from .shared import SharedValues, variant_of
 from .source import SourceWatch
 from .transaction import Outcome, Transaction
 from .view import View
+from .work import Joint, Work, keep_while
 
 #: How often a caller waits for loads that end with nothing for him before he loads himself.
 _WAITS = 3
@@ -428,22 +429,39 @@ class Loader:
         if entry.owners:
             if Outcome.LOST in entry.owners:
                 return entry
-            if all(isinstance(owner, Outcome) for owner in entry.owners):
-                # Of transactions that the retriever itself began and ended, whatever they were
-                # for: read on a replica, or under a lock.  It stands for this request.
-                return read.keep(entry)
-            owner, *others = entry.owners
-            if not others and isinstance(owner, Transaction) and owner.is_open:
-                entry = owner.remember(read.slot, read.owner, entry)
-                if read.is_request:
-                    owner.concerns(read.view)
-            return entry
+            works = [each for each in entry.owners if isinstance(each, Work) and not each.committed]
+            if works:
+                return self._keep_private(read, entry, works)
+            # Of transactions that the retriever itself began and ended, whatever they were for:
+            # read on a replica, or under a lock.  It stands for this request.
+            return read.keep(entry)
         for transaction in read.scope.transactions(self._core):
             if transaction.hides(entry.keys):
                 return transaction.remember(read.slot, read.owner, entry)
         if self._hides(read.scope, entry.keys):
             return entry
         return read.keep(entry)
+
+    def _keep_private(self, read: _Read, entry: Entry, works: list[Work]) -> Entry:
+        """Keep a value that was computed from *works*, until one of them is undone."""
+        transactions = [work for work in works if isinstance(work, Transaction)]
+        open_here = [t for t in transactions if t.manager is self._core and t.is_open]
+        if open_here:
+            # The oldest, which goes on for longest.
+            holder = min(open_here, key=lambda transaction: transaction.number)
+            if read.is_request:
+                holder.concerns(read.view)
+        elif transactions:
+            return entry  # of another manager, or ended: nobody here would hold it
+        else:
+            hiding = [t for t in read.scope.transactions(self._core) if t.hides(entry.keys)]
+            if not hiding:
+                if self._hides(read.scope, entry.keys):
+                    return entry
+                return keep_while(works, read.view, read.slot, entry, read.changes)
+            holder = hiding[0]
+        others = [work for work in works if work is not holder]
+        return holder.remember(read.slot, read.owner, Joint(entry, others) if others else entry)
 
     async def _io(self, function: Callable[..., Any], *arguments: Any) -> Any:
         if self._core.is_async:

@@ -21,6 +21,7 @@ from .greenlets import current_owner
 from .load import Load
 from .scope import current_scope, views_around
 from .transaction import Outcome, Transaction
+from .work import Draft
 
 
 class SessionWatch:
@@ -36,6 +37,10 @@ class SessionWatch:
         self._commit_by_themselves: weakref.WeakSet[SessionTransaction] = weakref.WeakSet()
         # Who let keys wait with the session's outermost transaction, and may flush it.
         self._owners: weakref.WeakKeyDictionary[SessionTransaction, set[object]] = (
+            weakref.WeakKeyDictionary()
+        )
+        # What of a session's work is not flushed, or in a savepoint that is not sent.
+        self._drafts: weakref.WeakKeyDictionary[SessionTransaction, Draft] = (
             weakref.WeakKeyDictionary()
         )
         self._labels: weakref.WeakKeyDictionary[Session, int] = weakref.WeakKeyDictionary()
@@ -76,6 +81,13 @@ class SessionWatch:
         connections = [connection for each in known.keyrefs() if (connection := each()) is not None]
         found = [self._core.transaction_of(connection) for connection in connections]
         return [transaction for transaction in found if transaction is not None]
+
+    def will_join(self, session: Session) -> list[Transaction]:
+        """Transactions that are open on a Connection that *session* is bound to, and has not begun
+        on yet: it will work in them."""
+        binds = {session.bind, *getattr(session, "_Session__binds", {}).values()}
+        found = [self._core.transaction_of(bind) for bind in binds if isinstance(bind, Connection)]
+        return [each for each in found if each is not None and each.watch.carries(each)]
 
     def may_carry(self, session: Session) -> bool:
         """Whether *session* may come to write to the manager's engine."""
@@ -155,13 +167,30 @@ class SessionWatch:
                 session.is_modified(each) for each in session.dirty
             )
             transactions = self.transactions_of(session)
+            if changed:
+                load.owners.add(self._draft_of(session))
             for transaction in transactions:
                 # One that the retriever executed something in is asked by the loader.
                 asked = transaction in load.touched
                 if changed or (not asked and transaction.watch.probe(transaction).written):
                     load.owners.add(transaction)
-            if changed and not transactions:
-                load.owners.add(Outcome.UNKNOWN)
+
+    def _draft_of(self, session: Session) -> Draft | Outcome:
+        """What *session* has not flushed.  A value that was computed from it vanishes with the
+        innermost savepoint, sent or not, or with the session's transaction.
+
+        (Tests: test_a_value_of_a_session_that_had_nothing_flushed, and before it.)
+        """
+        transaction = session.get_nested_transaction() or session.get_transaction()
+        if transaction is None:
+            return Outcome.UNKNOWN
+        draft = self._draft(transaction)
+        draft.used = True
+        return draft
+
+    def _draft(self, transaction: SessionTransaction) -> Draft:
+        found = self._drafts.get(transaction)
+        return self._drafts.setdefault(transaction, Draft()) if found is None else found
 
     def _may_have_changed(self, session: Session) -> bool:
         """Whether a session that others use may have objects that are not committed."""
@@ -184,6 +213,9 @@ class SessionWatch:
                 self._core.stir()
                 for view in views_around(self._core):  # what comes next may be the write
                     view.forget(frozenset(early))
+        elif transaction.nested:
+            for each in self.transactions_of(session):
+                each.unsent_savepoint(self._draft(transaction))
 
     def _after_begin(
         self, session: Session, transaction: SessionTransaction, connection: Connection
@@ -191,6 +223,8 @@ class SessionWatch:
         found = self._core.transaction_of(connection)
         if found is None:
             return
+        if transaction.parent is None and found.keeps_objects:
+            found.has_sessions = True
         self._label(session, found)
         self._connections.setdefault(session, weakref.WeakKeyDictionary())[connection] = None
         # A session opened elsewhere: what works with it here works in its transaction.
@@ -229,24 +263,61 @@ class SessionWatch:
             if keys and nested.parent is not None:
                 self._pending.setdefault(nested.parent, set()).update(keys)
             self._pending.pop(nested, None)
+            draft = self._drafts.pop(nested, None)
+            if draft is not None:
+                for each in self.transactions_of(session):
+                    each.forget_savepoint(draft)
+                if draft.used and nested.parent is not None:
+                    outer = self._draft(_boundary(nested.parent))
+                    outer.used = True
+                    outer.add_part(draft)
             return
         transaction = session.get_transaction()
-        keys = self._pending.pop(transaction, None) if transaction is not None else None
-        if keys:
+        if transaction is None:
+            return
+        keys = self._pending.pop(transaction, None)
+        if keys and not [t for t in self.will_join(session) if t.invalidate(keys)]:
             self._core.invalidate_now(sorted(keys))
+        draft = self._drafts.pop(transaction, None)
+        if draft is not None and draft.used:
+            # On a Connection that was in a transaction already that one goes on.
+            # (Test: test_a_value_of_a_session_within_a_transaction.)
+            going_on = self.transactions_of(session)
+            if going_on:
+                going_on[0].add_part(draft)
+            else:
+                draft.commit()
 
     def _after_soft_rollback(
         self, session: Session, previous_transaction: SessionTransaction
     ) -> None:
-        self._drop(previous_transaction)
+        self._drop(session, previous_transaction)
+        # A flush that failed has undone what is around it, which ends later.
+        # (Test: test_a_value_of_objects_that_could_not_be_flushed.)
+        draft = self._drafts.get(_boundary(previous_transaction))
+        if draft is not None:
+            draft.undo()
 
     def _after_transaction_end(self, session: Session, transaction: SessionTransaction) -> None:
-        self._drop(transaction)
+        self._drop(session, transaction)
 
-    def _drop(self, transaction: SessionTransaction) -> None:
+    def _drop(self, session: Session, transaction: SessionTransaction) -> None:
         keys = self._pending.pop(transaction, None)
         if keys and transaction in self._commit_by_themselves:
             self._core.invalidate_now(sorted(keys))
+        draft = self._drafts.pop(transaction, None)
+        if draft is not None:  # else it was committed
+            draft.undo()
+            if transaction.nested:
+                for each in self.transactions_of(session):
+                    each.undo_unsent(draft)
+
+
+def _boundary(transaction: SessionTransaction) -> SessionTransaction:
+    """The savepoint, or the outermost transaction, that a flush's *transaction* is part of."""
+    while transaction.parent is not None and not transaction.nested:
+        transaction = transaction.parent
+    return transaction
 
 
 def _may_bind(session: Session, engine: Engine) -> bool:

@@ -17,6 +17,7 @@ from .entry import Entries, Entry, Slot, forget
 from .greenlets import current_owner
 from .points import point
 from .view import View
+from .work import Joint, Work
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -91,10 +92,14 @@ class Outcome(enum.Enum):
 class _Level:
     """The state of the transaction or of one of its savepoints."""
 
-    __slots__ = ("commits", "name", "pending", "values")
+    __slots__ = ("commits", "missed", "name", "pending", "unsent", "values")
 
-    def __init__(self, name: str | None, *, commits: bool = False) -> None:
+    def __init__(self, name: object, *, commits: bool = False, unsent: bool = False) -> None:
         self.name = name
+        #: A savepoint of an ORM session, which sends it with its next statement.
+        self.unsent = unsent
+        #: Something was executed before that.
+        self.missed = False
         #: SQLite with AUTOCOMMIT: the outermost savepoint is the transaction.
         self.commits = commits
         self.pending: set[str] = set()
@@ -108,7 +113,7 @@ class _Level:
                 self.values.pop(place, None)
 
 
-class Transaction:
+class Transaction(Work):
     """One open transaction."""
 
     # As most transactions begin, and most end: set on the class, since each has one.
@@ -134,8 +139,6 @@ class Transaction:
     dirty = False
     #: SQLite: begun by BEGIN IMMEDIATE or EXCLUSIVE.
     locked = False
-    #: How many statements that may have written were executed.
-    writes = 0
     #: SQLite: `total_changes` of the connection when the transaction began.
     changes_before = 0
     #: A statement was executed in it.
@@ -161,8 +164,10 @@ class Transaction:
     #: It was ended by a statement, and nothing was executed since: SQLAlchemy has one open, and the
     #: database has none.
     is_resting = False
-    #: How often what had been read in it may have been undone.
-    undone = 0
+    #: A savepoint of an ORM session was begun in it that may not be sent yet.
+    unsent = False
+    #: More than one session works in it, or one has begun in it again.
+    has_sessions = False
     #: SQLAlchemy is in the middle of beginning it.
     beginning = False
     #: How it ended; None while it is open.
@@ -234,6 +239,15 @@ class Transaction:
     def is_open(self) -> bool:
         """Whether its end is still to come."""
         return self.scope is not None
+
+    @property
+    def committed(self) -> bool:
+        """See `Work.committed`."""
+        return self.outcome is Outcome.COMMITTED
+
+    def stands(self, undone: int) -> bool:
+        """See `Work.stands`; the end counts as one, see `_begin_anew`."""
+        return self.undone == (undone + 1 if self.outcome is Outcome.COMMITTED else undone)
 
     @property
     def is_calm(self) -> bool:
@@ -318,9 +332,9 @@ class Transaction:
                 entry, writes = found
                 # After `del` a request sees its own data: what it writes after the value was
                 # computed is part of that.  Without a `del` it has one value.
-                if writes == self.writes or not self.hides(entry.keys):
-                    return entry
-                return None
+                if writes != self.writes and self.hides(entry.keys):
+                    return None
+                return None if type(entry) is Joint and not entry.stands(self) else entry
             hidden |= level.pending
             if slot.key in hidden:
                 return None
@@ -383,22 +397,22 @@ class Transaction:
             outer.forget(frozenset(level.pending))
             outer.values.update(level.values)
 
-    def forget_savepoint(self, name: str) -> None:
+    def forget_savepoint(self, name: object) -> None:
         """The savepoint is not to be gone back to any more; what happened in it, and further in,
         counts with the one around it, or with the next one further in."""
         index = self._index(name)
         if index is None:
             return
-        level, outer = self._levels[index], self._levels[index - 1]
+        outer, level = self._levels[index - 1], self._levels.pop(index)  # first, see `release`
         outer.pending |= level.pending
         outer.forget(frozenset(level.pending))
         outer.values.update(level.values)
-        del self._levels[index]
 
     def rollback_to(self, name: str) -> None:
         """What happened since the savepoint did not happen; the savepoint itself stays."""
         index = self._index(name)
         self.undone += 1
+        self.let_go(undone=True)
         if index is None:
             # Not one that we saw begin: anything may have been undone.
             for level in self._levels:
@@ -411,7 +425,38 @@ class Transaction:
         # that was undone must not make them look newer than they are.
         self.writes += 1
 
-    def _index(self, name: str) -> int | None:
+    def unsent_savepoint(self, marker: object) -> None:
+        """An ORM session begins a savepoint, and will send it before its next statement: until then
+        the database knows nothing of it.  What belongs to it is found by *marker*.
+
+        (Tests: test_a_savepoint_of_a_session_that_is_not_sent_yet, and after it.)
+        """
+        self.unsent = True
+        self._levels.append(_Level(marker, unsent=True))
+
+    def note_missed(self) -> None:
+        """Something is executed that is no part of the savepoints that are not sent yet."""
+        for level in reversed(self._levels):
+            if not level.unsent:
+                break
+            level.missed = True
+
+    def undo_unsent(self, marker: object) -> None:
+        """The session has rolled that savepoint back.  If the database knew of it, its own level
+        was told.
+
+        What else was executed here meanwhile was not undone, and a key may have been meant for it.
+        (Tests: test_a_write_beside_a_savepoint_that_is_not_sent_yet, and after it.)
+        """
+        index = self._index(marker)
+        if index is None:
+            return
+        outer, level = self._levels[index - 1], self._levels.pop(index)  # first, see `release`
+        if level.missed or self.has_sessions:
+            outer.pending.update(level.pending)
+            outer.forget(frozenset(level.pending))
+
+    def _index(self, name: object) -> int | None:
         for index in range(len(self._levels) - 1, 0, -1):
             if self._levels[index].name == name:
                 return index
@@ -460,6 +505,7 @@ class Transaction:
             announcement.end(known=outcome is not Outcome.UNKNOWN)
         if len(self._levels) == 1 and self.is_calm:
             self._begin_anew()  # what is below would find nothing to do
+            self.let_go(undone=outcome is not Outcome.COMMITTED)
             return []
         levels = self._levels
         pending = frozenset().union(*[level.pending for level in levels])
@@ -467,6 +513,8 @@ class Transaction:
         # Not one that has only read: the write is in another, which may come.
         # (Test: test_session_that_was_never_used_after_one_that_has_read.)
         claims = outcome is Outcome.COMMITTED and self.dirty
+        if pending:
+            self.invalidated |= pending
         values: Entries = {}
         if outcome is Outcome.COMMITTED:
             for level in levels:
@@ -476,6 +524,7 @@ class Transaction:
                 forget(values, pending)
         self._levels = [_Level(None)]
         self._begin_anew()
+        self.let_go(undone=outcome is not Outcome.COMMITTED)
         if pending and outcome is not Outcome.ROLLED_BACK:
             self.manager.access.committed(len(pending))
         if pending and claims and self.scope is not None:
@@ -486,7 +535,10 @@ class Transaction:
             # is committed now, so they are for this request only but no longer private to the
             # transaction.
             for slot, entry in values.items() if keys is None else ():
-                view.keep(slot, entry.owned_by(outcome), view.changes)
+                if type(entry) is Joint:
+                    entry.keep_after(self, view, slot, outcome)
+                else:
+                    view.keep(slot, entry.owned_by(outcome), view.changes)
             if concerned and outcome is not Outcome.ROLLED_BACK:
                 # Its own commit is news, and another thread may have loaded the old value after
                 # the `del`; what others committed meanwhile is news too.

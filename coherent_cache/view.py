@@ -23,6 +23,7 @@ class View:
     """
 
     __slots__ = (
+        "__weakref__",
         "_forgotten",
         "_lock",
         "_not_hits",
@@ -174,6 +175,19 @@ class View:
         self._not_hits -= len(found)
         self._empty_memo()
         return found
+
+    def drop(self, owner: object) -> None:
+        """What *owner* stands for was undone: what was computed from it has to be computed anew."""
+        found = [slot for slot, entry in list(self.values.items()) if owner in entry.owners]
+        if not found:
+            return
+        for slot in found:
+            self._not_hits -= self.values.pop(slot, None) is not None
+        # After they were taken out: who found one before counts as one who reads before this, and
+        # takes it out of the memo again.  Nothing was invalidated, so others may keep what they
+        # have loaded meanwhile.
+        self._count(frozenset())
+        self._empty_memo()
 
     def begin_anew(self) -> None:
         """Nothing was read yet."""

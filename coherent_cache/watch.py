@@ -274,6 +274,12 @@ class EngineWatch:
         if load is not None:
             confirmed = self._labels.confirm_label(load, transaction, dbapi_connection, label)
             load.touch(transaction, confirmed)
+        if (
+            transaction.unsent
+            and effect.kind is not Kind.SAVEPOINT
+            and (load is None or effect.kind is not Kind.READ)
+        ):
+            transaction.note_missed()
         if effect.kind is not Kind.READ:
             if effect.kind in _WRITING:
                 self._claim(transaction)

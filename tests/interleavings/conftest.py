@@ -14,7 +14,6 @@ HOLES = {
     "test_two_files_become_visible_one_after_the_other": "",
     # Reading
     "test_a_value_of_another_thread_instead_of_ones_own": "",
-    "test_a_value_of_two_transactions": "-two ",
     "test_an_instance_that_equals_another_ones": "",
     # Tasks and the web
     "test_a_request_within_a_request": "",
@@ -22,10 +21,6 @@ HOLES = {
     "test_two_threads_of_a_request_one_connection": "mariadb",
     "test_websocket_scope_grows": "",
     # Transactions
-    "test_a_savepoint_of_a_session_that_is_not_sent_yet": "-rollback",
-    "test_a_value_of_a_savepoint_that_is_not_sent_yet": "-False]",
-    "test_a_value_of_a_session_that_had_nothing_flushed": "",
-    "test_given_a_session_that_will_join_an_open_transaction": "sqlite",
 }
 
 

@@ -24,6 +24,7 @@ from coherent_cache.loading import Loader
 from coherent_cache.rounds import ThreadRounds
 from coherent_cache.store import Store
 
+from ..databases import Database
 from ..schedules.schedule import Schedule
 from ..workers import PageText, Worker, page, put
 
@@ -521,6 +522,108 @@ def test_a_value_of_two_transactions(worker: Worker, other: Worker, how: str) ->
             other.write("Front", "new")
             elsewhere(lambda: other.cache_manager.invalidate(Page.text.prefix))  # type: ignore
             assert Page().text == "old"
+
+
+@pytest.mark.on("postgresql")
+@pytest.mark.parametrize("end", ["rollback", "commit"])
+@pytest.mark.parametrize("first", [True, False])
+def test_a_value_of_two_open_transactions(worker: Worker, end: str, first: bool) -> None:
+    """It stands as long as none of them is undone, and stays if both are committed."""
+    manager = worker.cache_manager
+    loads = []
+    with manager.request(), worker.engine.connect() as one, worker.engine.connect() as two:
+
+        def retriever() -> Any:
+            loads.append(1)
+            return sum(each.scalar(text("SELECT COUNT(*) FROM page")) for each in (one, two))
+
+        def read() -> Any:
+            return manager.get("k", retriever)
+
+        put(one, "a", "")
+        put(two, "b", "")
+        for _ in range(2):
+            assert read() == 2
+        sooner, later = (one, two) if first else (two, one)
+        getattr(sooner, end)()
+        if end == "rollback":
+            assert read() == 1
+            return
+        for _ in range(2):
+            assert read() == 2  # both would see more now
+        assert len(loads) == 1
+        later.commit()
+        put(later, "c", "")
+        assert read() == 2
+        assert len(loads) == 1
+
+
+@pytest.mark.on("postgresql")
+@pytest.mark.parametrize("first", [True, False])
+def test_own_writes_in_two_open_transactions(worker: Worker, first: bool) -> None:
+    manager = worker.cache_manager
+    with manager.request(), worker.engine.connect() as one, worker.engine.connect() as two:
+
+        def retriever() -> Any:
+            return sum(each.scalar(text("SELECT COUNT(*) FROM page")) for each in (one, two))
+
+        put(one, "a", "")
+        put(two, "b", "")
+        assert manager.get("k", retriever) == 2
+        manager.invalidate("k", connection=two)
+        put(two, "c", "")
+        assert manager.get("k", retriever) == 3
+        put(two, "d", "")
+        assert manager.get("k", retriever) == 4
+        if first:
+            one.commit()
+            put(two, "e", "")
+            assert manager.get("k", retriever) == 6
+        else:
+            two.commit()
+            assert manager.get("k", retriever) == 7
+
+
+@pytest.mark.on("postgresql", "mariadb")
+def test_a_value_of_another_managers_transaction(database: Database, worker: Worker) -> None:
+    from coherent_cache import CacheManager
+
+    first = worker.cache_manager
+    second = CacheManager(database.engine(), table="second")
+    second.create_table()
+    with first.request(), second.request(), second.engine.connect() as connection:
+        put(connection, "a", "")
+
+        def read() -> Any:
+            return connection.scalar(text("SELECT COUNT(*) FROM page"))
+
+        assert first.get("k", lambda: ("first", read())) == ("first", 1)
+        assert second.get("k", lambda: ("second", read())) == ("second", 1)
+        connection.rollback()
+        assert first.get("k", lambda: ("first", read())) == ("first", 0)
+
+
+@pytest.mark.on("sqlite-wal", "postgresql", "mariadb")
+@pytest.mark.parametrize("end", ["commit", "rollback"])
+def test_a_value_of_two_managers_transaction(worker: Worker, end: str) -> None:
+    from coherent_cache import CacheManager
+
+    second = CacheManager(worker.engine, table="second")
+    second.create_table()
+    manager = worker.cache_manager
+    loads = []
+    with manager.request(), worker.engine.connect() as connection:
+
+        def retriever() -> Any:
+            loads.append(1)
+            return connection.scalar(text("SELECT COUNT(*) FROM page"))
+
+        put(connection, "a", "")
+        for _ in range(2):
+            assert manager.get("k", retriever) == 1
+        getattr(connection, end)()
+        assert manager.get("k", retriever) == (end == "commit")
+        assert len(loads) == 1 + (end == "rollback")
 
 
 # 11

@@ -16,6 +16,7 @@ from sqlalchemy import event, select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
+from coherent_cache import cached
 from coherent_cache.errors import InvalidationError
 from coherent_cache.scope import Scope
 from coherent_cache.transaction import Outcome, Transaction, _Level
@@ -981,6 +982,220 @@ def test_a_value_of_a_session_that_had_nothing_flushed(worker: Worker, dels: boo
 
 
 @pytest.mark.on("sqlite-wal", "postgresql", "mariadb")
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("way", ["connection", "session", "new session", "objects"])
+def test_a_write_beside_a_savepoint_that_is_not_sent_yet(
+    worker: Worker, other: Worker, when: str, way: str
+) -> None:
+    """Not by the session that has begun it: the database takes it for no part of it."""
+    worker.write("Front", "old")
+    assert elsewhere(other) == "old"
+    with worker.cache_manager.request(), worker.engine.connect() as connection:
+        put(connection, "Other", "")  # else a key is left for the next that writes
+        session, second = Session(connection), Session(connection)
+        session.execute(select(page)).all()
+        if way == "session":
+            second.execute(select(page)).all()
+        found = second.get(Page, "Front") if way == "objects" else None
+        nested = session.begin_nested()
+
+        def write() -> None:
+            (connection if way == "connection" else second).execute(
+                page.update().values(text="new")
+            )
+
+        if when == "before" and way != "objects":
+            write()
+        if found is not None:  # what is flushed later
+            found.text = "new"
+        del PageText(worker, "Front").text
+        if when == "after" and way != "objects":
+            write()
+        nested.rollback()
+        session.commit()
+        second.commit()
+        connection.commit()
+    assert elsewhere(other) == "new"
+
+
+@pytest.mark.on("sqlite-wal", "postgresql", "mariadb")
+@pytest.mark.parametrize("end", ["commit", "rollback"])
+def test_a_savepoint_in_one_that_is_not_sent_yet(worker: Worker, other: Worker, end: str) -> None:
+    worker.write("Front", "old")
+    assert elsewhere(other) == "old"
+    loads = other.cache_manager.statistics.loads
+    with worker.cache_manager.request(), Session(worker.engine) as session:
+        session.execute(select(page)).all()
+        outer = session.begin_nested()
+        inner = session.begin_nested()
+        del PageText(worker, "Front").text
+        inner.commit()
+        getattr(outer, end)()
+        session.commit()
+    assert elsewhere(other) == "old"
+    assert other.cache_manager.statistics.loads == loads + (end == "commit")
+
+
+@pytest.mark.on("sqlite-wal", "postgresql", "mariadb")
+@pytest.mark.parametrize("has_begun", [False, True])
+@pytest.mark.parametrize("end", ["rollback", "close", "inner rollback", "commit"])
+def test_a_value_of_savepoints_that_are_not_sent_yet(
+    worker: Worker, has_begun: bool, end: str
+) -> None:
+    """Also of what was computed from it, and of what the view has memorised."""
+
+    class Pages:
+        env = worker
+
+        @cached
+        def count(self) -> int:
+            return len(session.new)
+
+        @cached
+        def tenfold(self) -> int:
+            return self.count * 10
+
+    pages = Pages()
+    with worker.cache_manager.request(), Session(worker.engine) as session:
+        session.begin()
+        if has_begun:
+            session.execute(select(page)).all()
+        outer = session.begin_nested()
+        inner = session.begin_nested()
+        session.add(Page(name="a", text="", version=0))
+        for _ in range(3):
+            assert (pages.tenfold, pages.count) == (10, 1)
+        if end == "inner rollback":
+            inner.rollback()
+            assert (pages.tenfold, pages.count) == (0, 0)
+            outer.commit()
+        else:
+            inner.commit()
+            assert (pages.tenfold, pages.count) == (10, 1)
+            getattr(session, end)()
+        expected = 1 if end == "commit" else 0
+        assert (pages.tenfold, pages.count) == (10 * expected, expected)
+
+
+@pytest.mark.on("sqlite-wal", "postgresql", "mariadb")
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_value_of_objects_that_could_not_be_flushed(worker: Worker, nested: bool) -> None:
+    worker.write("Front", "old")
+    manager = worker.cache_manager
+    with manager.request(), Session(worker.engine) as session:
+        session.begin()
+        if nested:
+            session.begin_nested()
+        session.add(Page(name="Front", text="", version=0))
+        assert manager.get("k", lambda: len(session.new)) == 1
+        with pytest.raises(DBAPIError):
+            session.flush()
+        assert manager.get("k", lambda: len(session.new)) == 0
+
+
+@pytest.mark.on("sqlite-wal", "postgresql", "mariadb")
+@pytest.mark.parametrize("has_begun", [False, True])
+def test_a_value_of_a_session_within_a_transaction(worker: Worker, has_begun: bool) -> None:
+    """The session's COMMIT is none; what it has flushed is rolled back by the Connection."""
+    manager = worker.cache_manager
+    with manager.request(), worker.engine.connect() as connection:
+        connection.begin()
+        session = Session(connection)
+        if has_begun:
+            session.execute(select(page)).all()
+        session.add(Page(name="a", text="", version=0))
+
+        def read() -> Any:
+            return manager.get("k", lambda: bool(session.new or session.identity_map))
+
+        assert read()
+        session.commit()
+        assert read()
+        connection.rollback()
+        session.close()
+        assert not read()
+
+
+@pytest.mark.on("sqlite-wal", "postgresql", "mariadb")
+@pytest.mark.parametrize("commits", [False, True])
+def test_a_value_of_a_session_that_is_closed_within_a_transaction(
+    worker: Worker, commits: bool
+) -> None:
+    manager = worker.cache_manager
+    with manager.request(), worker.engine.connect() as connection:
+        connection.begin()
+        session = Session(connection)
+        session.execute(select(page)).all()
+        session.add(Page(name="a", text="", version=0))
+        assert manager.get("k", lambda: len(session.new)) == 1
+        if commits:
+            connection.commit()
+            assert manager.get("k", lambda: len(session.new)) == 1
+        session.close()
+        assert manager.get("k", lambda: len(session.new)) == 0
+        connection.commit()
+        assert manager.get("k", lambda: len(session.new)) == 0
+
+
+@pytest.mark.on("sqlite-wal")
+def test_rolled_back_before_the_value_is_kept(worker: Worker, schedule: Schedule) -> None:
+    manager = worker.cache_manager
+    with manager.request():
+        session = Session(worker.engine)
+        contexts = [contextvars.copy_context() for _ in range(2)]
+
+        def read() -> Any:
+            session.add(Page(name="a", text="", version=0))
+            return manager.get("k", lambda: len(session.new))
+
+        played = schedule(
+            """
+            reader  reaches  view: value found, not kept
+            roller  ends
+            reader  ends
+            """,
+            reader=lambda: contexts[0].run(read),
+            roller=lambda: contexts[1].run(session.rollback),
+        )
+        assert played["reader"] == 1
+        assert manager.get("k", lambda: len(session.new)) == 0
+
+
+@pytest.mark.on("postgresql", "mariadb")
+@pytest.mark.parametrize("way", ["session", "savepoint", "savepoint of one that has begun"])
+def test_async_a_value_of_a_session_that_had_nothing_flushed(worker: Worker, way: str) -> None:
+    import asyncio
+
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+    from coherent_cache import CacheManager
+
+    async def main() -> None:
+        engine = worker.database.async_engine()
+        manager = CacheManager(engine)
+        async with AsyncSession(engine) as session:
+
+            async def retriever() -> int:
+                return len(session.new)
+
+            with manager.request():
+                await session.begin()
+                if "begun" in way:
+                    await session.execute(select(page))
+                undone: Any = await session.begin_nested() if "savepoint" in way else session
+                session.add(Page(name="a", text="", version=0))
+                assert await manager.aget("k", retriever) == 1
+                await undone.rollback()
+                assert await manager.aget("k", retriever) == 0
+                await session.commit()
+                assert await manager.aget("k", retriever) == 0
+        await manager.aclose()
+        await engine.dispose()
+
+    asyncio.run(main())
+
+
+@pytest.mark.on("sqlite-wal", "postgresql", "mariadb")
 @pytest.mark.parametrize("way", ["connection", "session"])
 @pytest.mark.parametrize("in_request", [True, False])
 def test_a_reset_of_the_applications_own(
@@ -1068,6 +1283,44 @@ def test_given_a_session_that_will_join_an_open_transaction(worker: Worker, othe
         connection.commit()
         session.close()
     assert elsewhere(other) == "newer"
+
+
+@pytest.mark.on("sqlite-wal", "postgresql")
+def test_given_a_session_that_commits_nothing_in_an_open_transaction(
+    worker: Worker, other: Worker
+) -> None:
+    worker.write("Front", "old")
+    assert elsewhere(other) == "old"
+    with worker.engine.connect() as connection:
+        connection.execute(page.update().values(text="new"))
+        session = Session(connection)
+        session.begin()
+        worker.cache_manager.invalidate(PageText(worker, "Front"), "text", session=session)
+        session.commit()
+        connection.commit()
+        session.close()
+    assert elsewhere(other) == "new"
+
+
+@pytest.mark.on("sqlite-wal", "postgresql", "mariadb")
+@pytest.mark.parametrize("has_begun", [False, True])
+def test_given_a_session_that_joins_no_more(worker: Worker, other: Worker, has_begun: bool) -> None:
+    """The transaction that it would have joined ends before."""
+    worker.write("Front", "old")
+    assert elsewhere(other) == "old"
+    with worker.engine.connect() as connection:
+        connection.execute(select(page)).all()
+        session = Session(connection)
+        if has_begun:
+            session.begin()
+        worker.cache_manager.invalidate(PageText(worker, "Front"), "text", session=session)
+        connection.commit()
+        assert elsewhere(other) == "old"
+        session.execute(page.update().values(text="new"))
+        session.commit()
+        connection.commit()
+        session.close()
+    assert elsewhere(other) == "new"
 
 
 @pytest.mark.on("postgresql")

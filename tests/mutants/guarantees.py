@@ -77,8 +77,9 @@ MUTANTS = [
     Mutant(
         "what-a-retriever-read-and-ended-is-nobodys",
         "loading.py",
-        "            if all(isinstance(owner, Outcome) for owner in entry.owners):",
-        "            if all(owner is Outcome.COMMITTED for owner in entry.owners):",
+        "            # read on a replica, or under a lock.  It stands for this request.\n"
+        "            return read.keep(entry)\n",
+        "            return entry\n",
         _tests(
             G02,
             "g02_a_retriever_that_locks[postgresql]",
