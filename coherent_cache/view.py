@@ -173,6 +173,10 @@ class View:
         self._count(keys)
         found = forget(self.values, keys)
         self._not_hits -= len(found)
+        if found:
+            # Who has found one between the two lines above memorises it when the memo is empty
+            # already.  (Test: test_found_while_it_is_forgotten.)
+            self._count(frozenset())
         self._empty_memo()
         return found
 

@@ -19,14 +19,15 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import QueuePool
 
-from coherent_cache import cached, make_key
+from coherent_cache import cached, make_key, view
 from coherent_cache.loading import Loader
 from coherent_cache.rounds import ThreadRounds
 from coherent_cache.store import Store
+from coherent_cache.view import View
 
 from ..databases import Database
 from ..schedules.schedule import Schedule
-from ..workers import PageText, Worker, page, put
+from ..workers import PageText, Wiki, Worker, page, put
 
 
 def in_context(function: Any) -> Any:
@@ -998,3 +999,38 @@ def test_a_fork_in_a_retriever_while_another_thread_joins_a_load(
         timer=lambda: time.sleep(1),
     )
     assert ended == ["by itself"]
+
+
+@pytest.mark.on("sqlite-wal")
+def test_found_while_it_is_forgotten(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread of the request finds the value after its `del` is counted and before it is gone, on
+    an instance that the memo has not met, and memorises it when the `del` is done."""
+    found, may_memorise = threading.Event(), threading.Event()
+    memorise, forget = View.memorise, view.forget
+    second = Wiki(worker)
+
+    def late(*arguments: Any) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            found.set()
+            assert may_memorise.wait(20)
+        memorise(*arguments)
+
+    with worker.cache_manager.request(), ThreadPoolExecutor(1) as pool:
+        assert worker.wiki.names == frozenset()
+        reads = in_context(lambda: second.names)
+        reading = []
+
+        def gated(*arguments: Any) -> Any:
+            reading.append(pool.submit(reads))
+            assert found.wait(20)
+            return forget(*arguments)
+
+        with worker.engine.begin() as connection:
+            put(connection, "A", "")
+            monkeypatch.setattr(View, "memorise", late)
+            monkeypatch.setattr(view, "forget", gated)
+            del worker.wiki.names
+            monkeypatch.setattr(view, "forget", forget)
+            may_memorise.set()
+            assert reading[0].result(20) == frozenset()
+            assert second.names == {"A"}

@@ -123,8 +123,8 @@ MUTANTS = [
     Mutant(
         "the-first-own-read-is-for-good",
         "transaction.py",
-        "if writes == self.writes or not self.hides(entry.keys):",
-        "if True:",
+        "if writes != self.writes and self.hides(entry.keys):",
+        "if False:",
         _tests(G03, "g03_a_write_after_the_first_own_read", "g03_the_del_comes_first"),
     ),
     Mutant(

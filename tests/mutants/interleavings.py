@@ -643,15 +643,15 @@ MUTANTS = [
     Mutant(
         "a-session-that-will-join-has-no-transaction",
         "invalidation.py",
-        "                waiting, targets = [sync], self._sessions.will_join(sync)\n",
-        "                waiting = [sync]\n",
+        "                targets = _put_into(self._sessions.will_join(sync_session), keys)\n",
+        "",
         (f"{TRANSACTIONS}given_a_session_that_will_join_an_open_transaction",),
     ),
     Mutant(
         "a-session-that-joins-waits-no-more",
         "invalidation.py",
-        "                waiting, targets = [sync], self._sessions.will_join(sync)\n",
-        "                targets = self._sessions.will_join(sync)\n                waiting = [] if targets else [sync]\n",
+        "                if self._sessions.invalidate(sync_session, keys):\n",
+        "                if not targets and self._sessions.invalidate(sync_session, keys):\n",
         (f"{TRANSACTIONS}given_a_session_that_joins_no_more",),
     ),
     Mutant(
@@ -705,5 +705,13 @@ MUTANTS = [
         "        open_here = [t for t in transactions if t.manager is self._core and t.is_open]\n",
         "        open_here = [t for t in transactions if t.is_open]\n",
         (f"{READING}a_value_of_another_managers_transaction",),
+    ),
+    Mutant(
+        "found-while-it-is-forgotten",
+        "view.py",
+        "            # already.  (Test: test_found_while_it_is_forgotten.)\n"
+        "            self._count(frozenset())\n",
+        "            pass\n",
+        (f"{READING}found_while_it_is_forgotten",),
     ),
 ]
