@@ -584,7 +584,7 @@ MUTANTS = [
     Mutant(
         "the-memo-has-what-was-undone",
         "view.py",
-        "        self._count(frozenset())\n        self._empty_memo()\n",
+        "        # have loaded meanwhile.\n        self._count(frozenset())\n        self._empty_memo()\n",
         "        self._count(frozenset())\n",
         (f"{TRANSACTIONS}a_value_of_savepoints_that_are_not_sent_yet",),
     ),

@@ -30,8 +30,8 @@ MUTANTS = [
     Mutant(
         "the-memo-is-not-told-of-a-del",
         "view.py",
-        "        self._not_hits -= len(found)\n        self._empty_memo()\n",
-        "        self._not_hits -= len(found)\n",
+        "        self._empty_memo()\n        return found\n",
+        "        return found\n",
         ("guarantees/test_g03_own_writes.py::test_g03_in_the_transaction_and_after_it",),
         core=True,
     ),
