@@ -146,6 +146,36 @@ def test_g08_a_transaction_held_open(worker: Worker, other: Worker) -> None:
     assert counted.cost() == (1, 1)
 
 
+@pytest.mark.on("postgresql")
+@pytest.mark.parametrize("rows", [0, 10, 1000])
+def test_g08_a_transaction_held_open_beside_a_table_without_statistics(
+    worker: Worker, rows: int
+) -> None:
+    """Nobody has analysed the table yet: what is asked for the transactions that were open is found
+    by the index all the same, not by reading every row."""
+    for number in range(rows):
+        worker.cache_manager.invalidate(f"a key of usual length {number}")
+    statement = worker.cache_manager.core.ledger._running_or_later  # type: ignore[attr-defined]
+    pieces = statement.split("%s")
+    assert len(pieces) == 5
+    numbered = "".join(f"{piece}${at}" for at, piece in enumerate(pieces[:-1], 1)) + pieces[-1]
+    with worker.engine.connect() as connection:
+
+        def execute(sql: str) -> list[str]:
+            result = connection.exec_driver_sql(sql)
+            return [row[0] for row in result] if result.returns_rows else []
+
+        # As in the ledger's own session.
+        execute("SET plan_cache_mode = force_generic_plan")
+        execute("SET enable_seqscan = off")
+        execute(f"PREPARE asked (bigint, bigint, bigint, text) AS {numbered}")
+        plan = execute("EXPLAIN EXECUTE asked (1, 1, 999999999, '{5}')")
+    found = [line for line in plan if "Index Cond" in line]
+    assert len(found) == 4, plan  # both tokens by number, and twice rows by position
+    assert all("position" in line or "generation" in line for line in found), plan
+    assert not any("Hash" in line or "Filter" in line for line in plan), plan
+
+
 def test_g08_pruned(worker: Worker, other: Worker) -> None:
     """The table shrinks; who had been idle since before drops everything, who had not, nothing."""
     idle = Worker(worker.database)
