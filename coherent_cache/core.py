@@ -188,6 +188,19 @@ class Core:
                 "%d keys that came during a COMMIT were not invalidated again", len(keys)
             )
 
+    def hand_on(self, keys: Sequence[str]) -> None:
+        """*keys* were to be invalidated with what has written nothing, and was rolled back.
+
+        On SQLite not beside a transaction that may have a lock, for which an invalidation by itself
+        would wait: that takes them.  (Test: test_del_beside_a_reader_that_ends_beside_a_writer.)
+        """
+        around = self.transactions_around()
+        if self.access.may_ask_beside(around):
+            self.invalidate_late(keys)
+            return
+        for transaction in around:
+            transaction.invalidate(keys)
+
     # Connections
 
     def watch_of(self, connection: Connection) -> EngineWatch | None:

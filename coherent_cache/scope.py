@@ -101,6 +101,14 @@ class Scope:
         if self.parent is not None:
             self.parent.claim(manager, keys)
 
+    def nobody_has_claimed(self, manager: Any, keys: frozenset[str]) -> frozenset[str]:
+        """Those of *keys* that were left, in a request, and not committed since; outside a request,
+        where nothing is left, all of them."""
+        return keys & self.unclaimed(manager) if self._is_of_a_request() else keys
+
+    def _is_of_a_request(self) -> bool:
+        return self._request or (self.parent is not None and self.parent._is_of_a_request())
+
     def unclaimed(self, manager: Any) -> frozenset[str]:
         """What was left for a transaction that writes."""
         found: frozenset[str] = frozenset()

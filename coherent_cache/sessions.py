@@ -305,6 +305,12 @@ class SessionWatch:
         keys = self._pending.pop(transaction, None)
         if keys and transaction in self._commit_by_themselves:
             self._core.invalidate_now(sorted(keys))
+        elif keys and transaction.parent is None:
+            # It had no connection: what they were meant for may have been committed by another, if
+            # it had nothing to flush either.  See `Transaction.end`.
+            left = keys & current_scope().unclaimed(self._core)
+            if left:
+                self._core.hand_on(sorted(left))
         draft = self._drafts.pop(transaction, None)
         if draft is not None:  # else it was committed
             draft.undo()

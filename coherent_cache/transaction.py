@@ -467,9 +467,9 @@ class Transaction(Work):
     def end(self, outcome: Outcome) -> list[str]:
         """The transaction ended: it leaves its scope, and its requests' views are told.
 
-        Return the keys that came too late to go with its COMMIT, unless that is known to have
-        failed, and have to be invalidated after it: who let them come may have done so at once,
-        which is before it.
+        Return the keys that have to be invalidated after it: those that came too late to go with
+        its COMMIT, since who let them come may have done so at once, which is before it; and those
+        of one that was rolled back and had written nothing.
         """
         self.closed = True  # first, see `invalidate`
         late = self._settle(outcome)
@@ -509,7 +509,7 @@ class Transaction(Work):
             return []
         levels = self._levels
         pending = frozenset().union(*[level.pending for level in levels])
-        late = frozenset[str]() if self.taken is None else pending.difference(self.taken)
+        late = self._left_over(pending, outcome)
         # Not one that has only read: the write is in another, which may come.
         # (Test: test_session_that_was_never_used_after_one_that_has_read.)
         claims = outcome is Outcome.COMMITTED and self.dirty
@@ -548,7 +548,18 @@ class Transaction(Work):
                 view.uncheck()
             if concerned:
                 view.forget(concerned)
-        return [] if outcome is Outcome.ROLLED_BACK else sorted(late)
+        return sorted(late)
+
+    def _left_over(self, pending: frozenset[str], outcome: Outcome) -> frozenset[str]:
+        """Those of *pending* that the end does not invalidate, and that have to be all the same."""
+        if outcome is not Outcome.ROLLED_BACK:
+            return frozenset() if self.taken is None else pending.difference(self.taken)
+        # A `del` goes to what is open.  If that has written nothing, nothing was undone with it:
+        # the write may have been committed before, on another connection.
+        # (Test: test_del_after_the_commit_beside_a_reader.)
+        if self.dirty or self.prepared or self.scope is None:
+            return frozenset()
+        return self.scope.nobody_has_claimed(self.manager, pending)
 
     def _begin_anew(self) -> None:
         if not self.keeps_objects:

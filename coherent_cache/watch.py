@@ -390,8 +390,12 @@ class EngineWatch:
         if transaction.has_failed:
             outcome = Outcome.ROLLED_BACK  # (Test: test_commit_of_a_failed_transaction.)
         late = transaction.end(outcome)
-        if late:
+        if not late:
+            return
+        if outcome is not Outcome.ROLLED_BACK:
             self._core.invalidate_late(late, must=only_reads and outcome is Outcome.COMMITTED)
+        elif transaction.handle() is not None:  # else it is collected, in the middle of anything
+            self._core.hand_on(late)
 
     def _settle_load(self, transaction: Transaction, dbapi_connection: Any = None) -> None:
         """A transaction that a retriever read in ends before the retriever does: what it was

@@ -172,13 +172,13 @@ def test_g04_transactions_of_several_threads_of_a_request() -> None:
         for _ in range(2_000):
             mine: Any = SimpleTransaction()
             scope.add(mine)
-            assert mine in list(scope.transactions(None))
+            assert mine in scope.all_transactions(None)
             scope.remove(mine)
 
     with ThreadPoolExecutor(4) as pool:
         for done in [pool.submit(begin_and_end) for _ in range(4)]:
             done.result(SECONDS)
-    assert set(scope.transactions(None)) == set(others)
+    assert set(scope.all_transactions(None)) == set(others)
 
 
 class SimpleTransaction:

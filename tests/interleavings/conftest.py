@@ -13,11 +13,9 @@ HOLES = {
     "test_two_files_are_not_committed_at_once": "",
     "test_two_files_become_visible_one_after_the_other": "",
     # Reading
-    "test_a_value_of_another_thread_instead_of_ones_own": "",
     "test_an_instance_that_equals_another_ones": "",
     # Tasks and the web
     "test_a_request_within_a_request": "",
-    "test_del_after_the_commit_beside_a_reader": "",
     "test_two_threads_of_a_request_one_connection": "mariadb",
     "test_websocket_scope_grows": "",
     # Transactions

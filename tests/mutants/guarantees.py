@@ -348,8 +348,8 @@ MUTANTS = [
     Mutant(
         "what-was-running-is-a-list-for-the-planner",
         "ledger/postgresql.py",
-        "            f\"WHERE c.lane = 0 AND c.position = running OFFSET 0) c ON true\",\n",
-        "            f\"WHERE c.lane = 0 AND c.position = running) c ON true\",\n",
+        '            f"WHERE c.lane = 0 AND c.position = running OFFSET 0) c ON true",\n',
+        '            f"WHERE c.lane = 0 AND c.position = running) c ON true",\n',
         _tests(G08, "g08_a_transaction_held_open_beside_a_table_without_statistics"),
     ),
     Mutant(

@@ -714,4 +714,35 @@ MUTANTS = [
         "            pass\n",
         (f"{READING}found_while_it_is_forgotten",),
     ),
+    Mutant(
+        "a-del-is-undone-with-a-transaction-that-only-read",
+        "transaction.py",
+        "        return self.scope.nobody_has_claimed(self.manager, pending)\n",
+        "        return frozenset()\n",
+        (f"{TASKS}del_after_the_commit_beside_a_reader",),
+    ),
+    Mutant(
+        "what-was-written-is-invalidated-in-spite-of-its-rollback",
+        "transaction.py",
+        "        if self.dirty or self.prepared or self.scope is None:\n",
+        "        if self.prepared or self.scope is None:\n",
+        (f"{TASKS}a_rollback_of_what_was_written_invalidates_nothing",),
+    ),
+    Mutant(
+        "invalidated-beside-who-has-the-lock",
+        "core.py",
+        "        if self.access.may_ask_beside(around):\n",
+        "        if True:\n",
+        (f"{TASKS}del_beside_a_reader_that_ends_beside_a_writer[sqlite-wal-commit]",),
+    ),
+    Mutant(
+        "what-a-session-without-a-connection-had-is-lost",
+        "sessions.py",
+        "            left = keys & current_scope().unclaimed(self._core)\n",
+        "            left = frozenset[str]()\n",
+        (
+            f"{TASKS}del_after_the_commit_beside_a_reader[sqlite-wal-a request-"
+            "session without a connection]",
+        ),
+    ),
 ]
