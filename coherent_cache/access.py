@@ -183,7 +183,8 @@ class LedgerAccess:
         if self._memory:
             return True  # there is no other connection
         # Each event loop has a reader of its own, and the store has the news of all.
-        known = [r.position for r in self._readers() if isinstance(r, Reader) and r.position]
+        readers = self._all_connections() if self._is_async else (self._connections,)
+        known = [each.reader.position for each in readers if each.reader.position is not None]
         return not known or self._ledger.shows(execute, max(known))
 
     def is_current(self) -> bool:

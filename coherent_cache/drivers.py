@@ -81,7 +81,7 @@ def is_busy(dialect: Dialect, dbapi_connection: Any) -> bool:
 def _status(dialect: Dialect, dbapi_connection: Any) -> int | None:
     """libpq's transaction status."""
     if dialect.name != "postgresql":
-        return None
+        return None  # nobody else tells
     raw = driver_connection(dbapi_connection)
     try:
         return int((raw.pgconn if dialect.driver == "psycopg" else raw.info).transaction_status)

@@ -153,7 +153,7 @@ class Scope:
         """The open transactions of *manager* that this code works in: the newest first, inner
         scopes before outer ones."""
         found = self.all_transactions(manager)
-        return [transaction for transaction in found if self.is_near(transaction)]
+        return [transaction for transaction in found if self.is_near(transaction)] if found else []
 
     def is_near(self, transaction: Transaction) -> bool:
         """Whether *transaction* is one of `transactions`."""

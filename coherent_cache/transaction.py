@@ -492,8 +492,9 @@ class Transaction(Work):
 
     def has_run(self) -> None:
         """A statement has run, or has failed: if it may have ended the transaction, that is now."""
-        ending, self.ending = self.ending, None
+        ending = self.ending
         if ending is not None:
+            self.ending = None
             ending()
 
     def _settle(self, outcome: Outcome) -> list[str]:
@@ -505,7 +506,8 @@ class Transaction(Work):
             announcement.end(known=outcome is not Outcome.UNKNOWN)
         if len(self._levels) == 1 and self.is_calm:
             self._begin_anew()  # what is below would find nothing to do
-            self.let_go(undone=outcome is not Outcome.COMMITTED)
+            if self._keepers is not None or self._parts:
+                self.let_go(undone=outcome is not Outcome.COMMITTED)
             return []
         levels = self._levels
         pending = frozenset().union(*[level.pending for level in levels])
@@ -564,8 +566,9 @@ class Transaction(Work):
     def _begin_anew(self) -> None:
         if not self.keeps_objects:
             self.label = None
-        self.taken = None
-        self.only_reads = self.has_failed = False
+        if self.taken is not None:  # else none of these is what it was at the beginning
+            self.taken = None
+            self.only_reads = False
         self.undone += 1
         self.dirty = self.written = self.locked = self.executed = False
 

@@ -259,7 +259,8 @@ class EngineWatch:
                 transaction.beginning = True
         if not transaction.executed:
             note_connection(connection)
-        transaction.has_run()
+        if transaction.ending is not None:
+            transaction.has_run()
         effect = effect_of(statement, self._dialect.name)
         self._effects.notice_silent_end(transaction, dbapi_connection)
         begins = effect.kind is Kind.BEGIN
@@ -336,7 +337,8 @@ class EngineWatch:
     ) -> bool:
         """See `Boundaries.before_end`."""
         dbapi_connection = getattr(pooled, "dbapi_connection", pooled)
-        transaction.has_run()
+        if transaction.ending is not None:
+            transaction.has_run()
         if outcome is Outcome.ROLLED_BACK:
             self._lend_no_more(transaction)
             self._settle_load(transaction, dbapi_connection)
@@ -344,7 +346,8 @@ class EngineWatch:
             return False
         try:
             self._lend_no_more(transaction)
-            transaction.has_failed = has_failed(self._dialect, dbapi_connection)
+            if has_failed(self._dialect, dbapi_connection):
+                transaction.has_failed = True
             self._settle_load(transaction, dbapi_connection)
             self._claim_if_written(transaction)
             return self._writer.write_at_the_commit(transaction, pooled, alone=plain)

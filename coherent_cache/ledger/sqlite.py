@@ -60,6 +60,9 @@ class SQLiteLedger(Ledger):
             f"SELECT generation, token, {self.key_column} FROM {self.log_name} "
             f"WHERE generation >= ? ORDER BY generation LIMIT {NEWS_LIMIT + 2}"
         )
+        self._newest_of_all = (
+            f"SELECT generation, token FROM {self.log_name} ORDER BY generation DESC LIMIT 1"
+        )
         schema = tables.log.schema
         of = "" if schema is None else f"{dialect.identifier_preparer.quote_schema(schema)}."
         self.version = f"PRAGMA {of}data_version"
@@ -144,7 +147,5 @@ class SQLiteLedger(Ledger):
         return found == position or found.generation > position.generation
 
     def _newest(self, execute: Execute) -> _Position:
-        rows = execute(
-            f"SELECT generation, token FROM {self.log_name} ORDER BY generation DESC LIMIT 1", ()
-        ).rows
+        rows = execute(self._newest_of_all, ()).rows
         return _Position(*rows[0]) if rows else _EMPTY
