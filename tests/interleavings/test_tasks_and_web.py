@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 import time
 from contextlib import nullcontext, suppress
@@ -1377,6 +1378,23 @@ def test_del_beside_a_reader_that_ends_beside_a_writer(
             getattr(writer, end)()
     assert other.wiki.names == ({"A"} if end == "commit" else frozenset())
     assert caplog.records == []
+
+
+@quick
+def test_a_reader_that_is_collected_executes_nothing(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A collection comes in the middle of anything, also where the ledger's lock is held."""
+    handed_on: list[Any] = []
+    monkeypatch.setattr(worker.cache_manager.core, "hand_on", handed_on.append)
+    with worker.cache_manager.request():
+        reader = worker.engine.connect()
+        reader.execute(select(page.c.name)).all()
+        del worker.wiki.names
+        del reader
+        gc.collect()
+        assert worker.cache_manager.core.transactions_around() == []
+    assert handed_on == []
 
 
 @three

@@ -61,8 +61,8 @@ MUTANTS = [
     Mutant(
         "what-came-during-a-commit-was-invalidated-before-it",
         "watch.py",
-        "        if late:\n",
-        "        if False:\n",
+        "        if not late:\n",
+        "        if not late or outcome is not Outcome.ROLLED_BACK:\n",
         DURING,
     ),
     Mutant(

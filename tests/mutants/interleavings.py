@@ -745,4 +745,12 @@ MUTANTS = [
             "session without a connection]",
         ),
     ),
+    Mutant(
+        "executed-in-the-middle-of-a-collection",
+        "watch.py",
+        "        elif transaction.handle() is not None:  # else it is collected, in the middle of "
+        "anything\n",
+        "        else:\n",
+        (f"{TASKS}a_reader_that_is_collected_executes_nothing",),
+    ),
 ]
