@@ -189,14 +189,15 @@ class Core:
             )
 
     def hand_on(self, keys: Sequence[str]) -> None:
-        """*keys* were to be invalidated with what has written nothing, and was rolled back.
+        """*keys* were to be invalidated with what has written nothing, and was rolled back.  An
+        error is the caller's: nobody else makes that ``del``.
 
         On SQLite not beside a transaction that may have a lock, for which an invalidation by itself
         would wait: that takes them.  (Test: test_del_beside_a_reader_that_ends_beside_a_writer.)
         """
         around = self.transactions_around()
         if self.access.may_ask_beside(around):
-            self.invalidate_late(keys)
+            self.invalidate_now(keys)
             return
         for transaction in around:
             transaction.invalidate(keys)
