@@ -19,8 +19,8 @@ def test_what_is_timed_is_compared_round_by_round():
     slow = iter([1, 1, 10, 10, 100, 100] * 10)
 
     def timed(cost: float) -> Any:
-        # `measure` asks once to calibrate; 1 s is as long as it wants, so n stays 1.
-        answers = iter([1.0])
+        # `measure` asks twice to calibrate; 1 s is as long as it wants, so n stays 1.
+        answers = iter([1.0, 1.0])
         return lambda n: next(answers, None) or cost * next(slow)
 
     cases = [Case("reference", timed(1)), Case("twice", timed(2), target=1.5)]
@@ -28,6 +28,17 @@ def test_what_is_timed_is_compared_round_by_round():
     assert (reference.ratio, twice.ratio, twice.lowest, twice.highest) == (1, 2, 2, 2)
     assert twice.seconds == 20
     assert twice.met is False
+
+
+def test_a_moment_in_which_the_machine_was_elsewhere_is_not_calibrated_by():
+    asked: list[int] = []
+
+    def timed(number: int) -> float:
+        asked.append(number)
+        return 1.0 if len(asked) == 1 else number * 1e-6
+
+    measure([Case("quick", timed)], reference="quick", rounds=1, seconds=0.01)
+    assert asked[-1] >= 4_000
 
 
 def test_a_table_says_what_was_missed():
