@@ -94,6 +94,25 @@ def test_g10_first_invalidation_twice(worker: Worker, other: Worker) -> None:
 
 
 @pytest.mark.on("mariadb")
+def test_g10_a_rollback_in_two_phases(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It begins with an XA END, as a PREPARE does; where the server has rolled the transaction back
+    already (a deadlock), a statement of ours fails: "in the ROLLBACK ONLY state"."""
+
+    def write(*_: object) -> None:
+        raise AssertionError("written in a rollback")
+
+    with worker.engine.connect() as connection:
+        transaction = connection.begin_twophase()
+        put(connection, "Front", "new")
+        del PageText(worker, "Front").text
+        monkeypatch.setattr(worker.cache_manager.core.ledger, "write", write)
+        transaction.rollback()
+        monkeypatch.undo()
+    worker.write("Front", "newer")
+    assert worker.read("Front") == "newer"
+
+
+@pytest.mark.on("mariadb")
 def test_g10_a_new_connection_waits_for_nobody(worker: Worker) -> None:
     """At SERIALIZABLE, while a transaction that has invalidated something is prepared."""
     engine = worker.database.engine(isolation_level="SERIALIZABLE")

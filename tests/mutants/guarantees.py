@@ -346,6 +346,13 @@ MUTANTS = [
     ),
     # G8
     Mutant(
+        "written-in-a-rollback-of-two-phases",
+        "watch.py",
+        "            transaction.written = True\n",
+        "",
+        ("guarantees/test_g10_good_neighbour.py::test_g10_a_rollback_in_two_phases",),
+    ),
+    Mutant(
         "what-was-running-is-a-list-for-the-planner",
         "ledger/postgresql.py",
         '            f"WHERE c.lane = 0 AND c.position = running OFFSET 0) c ON true",\n',
