@@ -341,11 +341,11 @@ class EngineWatch:
             transaction.has_run()
         if outcome is Outcome.ROLLED_BACK:
             self._lend_no_more(transaction)
+            self._settle_load(transaction, dbapi_connection)
+            self._effects.notice_silent_end(transaction, dbapi_connection)
             # On MariaDB an XA END comes in a rollback, too, and in one that the server has undone
             # already whatever we write fails.  (Test: test_g10_a_rollback_in_two_phases.)
             transaction.written = True
-            self._settle_load(transaction, dbapi_connection)
-            self._effects.notice_silent_end(transaction, dbapi_connection)
             return False
         try:
             self._lend_no_more(transaction)
