@@ -22,6 +22,7 @@ from .drivers import (
     is_autocommit,
     is_busy,
 )
+from .ledger import Execute
 from .libpq import ask_in_transaction
 from .transaction import Probe, Transaction
 
@@ -44,11 +45,8 @@ def probe(dialect: Dialect, dbapi_connection: Any, transaction: Transaction) -> 
             # Not ours to wait for.  (Test: test_a_retriever_that_leaves_a_thread_with_a_statement.)
             return Probe(written=True, statement_snapshots=False)
         try:
-            rows: Any = ask_in_transaction(dialect, dbapi_connection, _POSTGRESQL.encode())
-            if rows is None:
-                execute = cursor_execute(dialect, lambda: dbapi_connection)
-                rows = execute(_POSTGRESQL, ()).rows
-            ((written, statement_snapshots),) = rows
+            execute = cursor_execute(dialect, lambda: dbapi_connection)
+            ((written, statement_snapshots),) = ask(dialect, dbapi_connection, _POSTGRESQL, execute)
         except DBAPIError:  # in a failed transaction nothing can be asked
             return Probe(written=True, statement_snapshots=False)
         return Probe(bool(written), bool(statement_snapshots))
@@ -68,3 +66,10 @@ def probe(dialect: Dialect, dbapi_connection: Any, transaction: Transaction) -> 
 def total_changes(dbapi_connection: Any) -> int:
     """How many rows SQLite says the connection has changed since it was opened."""
     return int(getattr(driver_connection(dbapi_connection), "total_changes", 0))
+
+
+def ask(dialect: Dialect, dbapi_connection: Any, question: str, execute: Execute) -> Any:
+    """Return the rows that *question*, a SELECT without parameters, gives in the transaction that
+    is open on the connection: past the driver's cursor where that can be, else by *execute*."""
+    rows = ask_in_transaction(dialect, dbapi_connection, question.encode())
+    return execute(question, ()).rows if rows is None else rows

@@ -506,8 +506,7 @@ class Transaction(Work):
             announcement.end(known=outcome is not Outcome.UNKNOWN)
         if len(self._levels) == 1 and self.is_calm:
             self._begin_anew()  # what is below would find nothing to do
-            if self._keepers is not None or self._parts:
-                self.let_go(undone=outcome is not Outcome.COMMITTED)
+            self.let_go(undone=outcome is not Outcome.COMMITTED)
             return []
         levels = self._levels
         pending = frozenset().union(*[level.pending for level in levels])

@@ -14,9 +14,9 @@ from .drivers import cursor_execute, has_failed, in_transaction, wrapped
 from .errors import InvalidationError
 from .explain import can_write_nothing, explain, is_of_a_read_only_transaction
 from .ledger import Execute, LaneHolder, Result
-from .libpq import ask_in_transaction, can_send, literal, send
+from .libpq import can_send, literal, send
 from .points import point
-from .probe import probe
+from .probe import ask, probe
 from .transaction import Transaction
 
 _MAY_ONLY_READ = (
@@ -133,9 +133,8 @@ class LedgerWriter:
         ):
             return False
         try:
-            rows = ask_in_transaction(self._dialect, dbapi_connection, _MAY_ONLY_READ.encode())
-            if rows is None:
-                rows = self._execute_on(dbapi_connection)(_MAY_ONLY_READ, ()).rows
+            execute = self._execute_on(dbapi_connection)
+            rows = ask(self._dialect, dbapi_connection, _MAY_ONLY_READ, execute)
         except DBAPIError:
             return False  # the rows will meet the same error, and say so
         return bool(rows[0][0])

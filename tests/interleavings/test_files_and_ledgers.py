@@ -24,6 +24,14 @@ from ..hard_cases.test_case_10_pruned_and_born_again import dump
 from ..workers import PageText, Worker, metadata, put, wait_for_older_transactions
 
 
+def _copy_restored(file: str, copy: str) -> None:
+    """Make another file of *file*, in which all pages are "restored"."""
+    with closing(sqlite3.connect(file)) as source, closing(sqlite3.connect(copy)) as target:
+        source.backup(target)
+        target.execute("UPDATE page SET text = 'restored'")
+        target.commit()
+
+
 def attached(tmp_path: Path, file: Path, **options: Any) -> Worker:
     """A process whose main file is test.db, and whose ledger and pages are in *file*."""
     database = Database("sqlite-wal", sqlite_url(tmp_path))
@@ -75,10 +83,7 @@ def test_attached_file_is_replaced(tmp_path: Path) -> None:
     writer.write("Front", "old")
     reader = attached(tmp_path, file, poolclass=NullPool)
     assert reader.read("Front") == "old"
-    with closing(sqlite3.connect(file)) as source, closing(sqlite3.connect(copy)) as target:
-        source.backup(target)
-        target.execute("UPDATE page SET text = 'restored'")
-        target.commit()
+    _copy_restored(file, copy)
     for end in ("-wal", "-shm"):
         Path(f"{file}{end}").unlink(missing_ok=True)
     os.replace(copy, file)
@@ -128,10 +133,7 @@ def test_a_connection_to_the_file_that_was_replaced(worker: Worker, tmp_path: Pa
     """
     file, copy = str(worker.database.url.database), str(tmp_path / "copy.db")
     worker.write("Front", "old")
-    with closing(sqlite3.connect(file)) as source, closing(sqlite3.connect(copy)) as target:
-        source.backup(target)
-        target.execute("UPDATE page SET text = 'restored'")
-        target.commit()
+    _copy_restored(file, copy)
     reader = Worker(worker.database)
     with reader.engine.connect() as kept:
         kept.execute(text("SELECT 1"))
@@ -659,10 +661,7 @@ def test_file_replaced_with_an_engine_for_the_ledger(worker: Worker, tmp_path: P
     with the file that is no longer there, and what they read is served to all."""
     file, copy = str(worker.database.url.database), str(tmp_path / "copy.db")
     worker.write("Front", "old")
-    with closing(sqlite3.connect(file)) as source, closing(sqlite3.connect(copy)) as target:
-        source.backup(target)
-        target.execute("UPDATE page SET text = 'restored'")
-        target.commit()
+    _copy_restored(file, copy)
     reader = Worker(worker.database, ledger_engine=worker.database.engine())
     assert reader.read("Front") == "old"
     for end in ("-wal", "-shm"):
